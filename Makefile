@@ -1,0 +1,76 @@
+# FedSCA Label. On a machine with git, make and Python 3.11 or newer:
+#   make demo    set everything up, then run the whole loop with virtual hospitals (DATA=folder for your own)
+#   make test    set everything up, then run the tests
+#   make check   everything that must hold before a commit
+# `make help` lists the rest.
+
+PYTHON ?= python3
+VENV   ?= .venv
+# Extra options for pip, e.g. PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" for a small CPU build of torch.
+PIP_FLAGS ?=
+# The demo's options: DATA=DIR (folder of hospitals), OUT=DIR, KEEP=1 (leave the servers up), ARGS="..." (anything `fedsca demo` takes).
+DATA ?=
+OUT  ?=
+KEEP ?=
+ARGS ?=
+
+BIN := $(abspath $(VENV))/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUN := PATH="$(BIN):$$PATH"
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test lint format types imports check doctor clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(INSTALLED) ## create .venv and install what the product runs on (about 2.3 GB)
+
+setup-dev: $(INSTALLED_DEV) ## the same, and what tests and checks need
+
+# A stamp newer than every requirements file means nothing to do: a second `make demo` installs nothing.
+$(INSTALLED): requirements.txt requirements-nodeps.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but Python 3.11 or newer is needed: name one, e.g. make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "Could not create $(VENV). On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@# torch first and alone: a resolver that sees everything at once may look for a newer one.
+	$(PIP) install --quiet $(PIP_FLAGS) torch==$$(sed -n 's/^torch==//p' requirements.txt)
+	$(PIP) install --quiet $(PIP_FLAGS) -c constraints.txt -r requirements.txt
+	$(PIP) install --quiet $(PIP_FLAGS) --no-deps -r requirements-nodeps.txt
+	$(PIP) install --quiet $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(INSTALLED_DEV): $(INSTALLED) requirements-dev.txt
+	$(PIP) install --quiet $(PIP_FLAGS) -c constraints.txt -r requirements-dev.txt
+	@touch $@
+
+demo: $(INSTALLED) ## annotate, tune, exchange, pull, serve: with real processes (DATA=DIR, OUT=DIR, KEEP=1)
+	@$(RUN) fedsca demo $(if $(DATA),--data "$(DATA)") $(if $(OUT),--out "$(OUT)") $(if $(KEEP),--keep) $(ARGS)
+
+doctor: $(INSTALLED) ## tell what is installed, which device and base are used, what is missing
+	@$(RUN) fedsca doctor
+
+test: $(INSTALLED_DEV) ## all tests (about ten minutes on two cores)
+	$(RUN) python -m pytest
+
+lint: $(INSTALLED_DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED_DEV) ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(INSTALLED_DEV)
+	$(BIN)/mypy
+
+imports: $(INSTALLED_DEV)
+	$(RUN) lint-imports
+
+check: lint types imports test ## lint, format, types, import rule, tests
+
+clean: ## remove the environment and everything generated
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

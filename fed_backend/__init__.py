@@ -1,0 +1,1 @@
+"""The federation: SGCA on Flower, and the `fedsca` command."""

@@ -1,0 +1,1 @@
+"""The core that the MONAI Label app and the federation share: model, prompts, adapters, registry, local tuning."""
