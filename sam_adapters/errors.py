@@ -7,6 +7,7 @@
     ├── PromptError         (ValueError)    a point, box or slice that lies outside the image or is malformed
     ├── BaseModelError      (RuntimeError)  a base network that is missing, altered or does not fit its description
     ├── AdapterError        (ValueError)    adapter weights that do not belong to this base or layout, or are not finite
+    ├── SegmentationCancelledError (RuntimeError)  the caller asked to stop
     ├── TuningError         (RuntimeError)  local tuning that cannot start or go on
     └── RegistryError       (RuntimeError)  the adapter registry refuses or cannot do what was asked
         └── UnknownVersionError (KeyError)  no version of that id
@@ -42,6 +43,10 @@ class BaseModelError(FedscaError, RuntimeError):
 
 class AdapterError(FedscaError, ValueError):
     """Adapter weights of another base or layout, or with values that are not finite."""
+
+
+class SegmentationCancelledError(FedscaError, RuntimeError):
+    """A segmentation that was stopped because its caller asked for it; there is no result."""
 
 
 class TuningError(FedscaError, RuntimeError):

@@ -1,0 +1,260 @@
+"""`fedsca server …` and `fedsca site …`. What they need is imported when they are called."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from fed_backend import launch
+from fed_backend.errors import LaunchError
+
+if TYPE_CHECKING:
+    from fed_backend.run_config import FederationSettings
+
+server_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="The federation's server.")
+site_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="A hospital's side of the federation.")
+
+_STATE = typer.Option(..., "--state", help="Folder of the server's state: settings, what is known of the sites, a report of every round.")
+_SITE = typer.Option(..., "--site", help="The site directory that the hospital's MONAI Label server uses too.")
+
+
+@server_app.command("start")
+def start(
+    state: Path = _STATE,
+    host: str = typer.Option("127.0.0.1", help="Address to listen on. Anything but loopback needs the three TLS files."),
+    port: int = typer.Option(launch.DEFAULT_SUPERLINK_PORT, min=1, max=65535, help="Port for sites and operator."),
+    name: str | None = typer.Option(None, help="Name of the federation, for people."),
+    base: str | None = typer.Option(None, help="Base network that every site must use: litemedsam or sam:<folder or hub id>."),
+    rank: int | None = typer.Option(None, help="LoRA rank that every site must use."),
+    shared_depth: float | None = typer.Option(None, help="Fraction of encoder blocks, from the pixels, whose adapters travel."),
+    min_sites: int | None = typer.Option(None, help="Quorum: with fewer sites a round is skipped, with the reason written down."),
+    expected_sites: int | None = typer.Option(None, help="Sites to wait for before a round starts; 0 means just the quorum."),
+    join_seconds: float | None = typer.Option(None, help="How long to wait for them."),
+    update_seconds: float | None = typer.Option(None, help="How long to wait for the sites' updates."),
+    probe_seconds: float | None = typer.Option(None, help="How long to wait for the sites' gradient probes."),
+    mixture_seconds: float | None = typer.Option(None, help="How long to wait until the sites have judged their mixtures."),
+    probe_every: int | None = typer.Option(None, help="Compare the sites every so many rounds."),
+    caution: float | None = typer.Option(None, help="SGCA's caution: larger mixes more sites, 0 only the most similar."),
+    ssl_ca: Path | None = typer.Option(None, exists=True, help="PEM file of the authority that signed the certificate."),
+    ssl_cert: Path | None = typer.Option(None, exists=True, help="PEM file of the server's certificate, with its host in the SAN."),
+    ssl_key: Path | None = typer.Option(None, exists=True, help="PEM file of the certificate's private key."),
+    node_authentication: bool = typer.Option(
+        False, "--node-authentication", help="Let only registered SuperNodes in; their registered names are the sites' names. Needs TLS."
+    ),
+) -> None:
+    """Start the federation's server (Flower's SuperLink) and stay in the foreground until Ctrl-C.
+
+    What is given about the federation is kept in <state>/federation.json; what is not given stays as it was, or takes its default.
+    Base, rank and shared depth are fixed once the first round has run. Without TLS files the server listens on this machine only and
+    believes every site's own name: good for trying things out, not for hospitals.
+
+    Sites join with `fedsca site join`, rounds run with `fedsca server run-round`.
+    """
+    from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
+
+    tls = _server_tls(ssl_ca, ssl_cert, ssl_key)
+    launch.require_tls_beyond_loopback(host, tls is not None)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    argv = launch.superlink_argv(
+        host=host, port=port, database=state / "superlink.sqlite", tls=tls, node_authentication=node_authentication
+    )
+    settings = _save_settings(
+        state,
+        {
+            "federation": name,
+            "base": base,
+            "rank": rank,
+            "shared_depth": shared_depth,
+            "min_sites": min_sites,
+            "expected_sites": expected_sites,
+            "join_seconds": join_seconds,
+            "update_seconds": update_seconds,
+            "probe_seconds": probe_seconds,
+            "mixture_seconds": mixture_seconds,
+            "probe_every": probe_every,
+            "caution": caution,
+        },
+    )
+    cached_schema(state / SCHEMA_FILE, settings.base, settings.rank, settings.shared_depth)  # a wrong base is found here
+    reached_at = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+    if launch.answers(reached_at, port):
+        raise LaunchError(f"Something listens on {reached_at}:{port} already: stop it, or choose another --port.")
+    address = launch.format_address(reached_at, port)
+    launch.ServerAddress(address, str(ssl_ca.resolve()) if ssl_ca else None).save(state)
+    typer.echo(f"SuperLink on {launch.format_address(host, port)}. A site joins with: fedsca site join --site DIR --superlink {address}")
+    _become(argv, launch.flower_environment(state / launch.SERVER_FLWR_HOME))
+
+
+@server_app.command("run-round")
+def run_round(state: Path = _STATE, rounds: int = typer.Option(1, min=1, max=10_000, help="How many, one after the other.")) -> None:
+    """Run rounds now, on the server that `fedsca server start` started, and print what came of them.
+
+    Every wait has a deadline. A round that finds too few sites is skipped, and the exit code is 1.
+    """
+    from fed_backend.run_rounds import run_rounds
+
+    reports = run_rounds(state, rounds)
+    for report in reports:
+        _print_round(report)
+    if any(report["status"] != "finished" for report in reports):
+        raise typer.Exit(1)
+
+
+@server_app.command("status")
+def server_status(state: Path = _STATE) -> None:
+    """What the server knows of its sites: cases, the last round heard, the weights of the last mixture, the last verdict."""
+    from fed_backend import server_state
+    from fed_backend.round_report import read_round, round_files
+    from fed_backend.run_config import FederationSettings
+
+    settings = FederationSettings.load(state)
+    path = state / "server.safetensors"
+    if not path.exists():
+        typer.echo(f"Federation {settings.federation}: no round yet. Run one with `fedsca server run-round --state {state}`.")
+        return
+    known = server_state.load(path)
+    reports = [read_round(path) for path in round_files(state)]
+    typer.echo(
+        f"Federation {settings.federation} ({known.federation}), {known.round} rounds, base {settings.base}, layout {known.schema.id}"
+    )
+    rows = []
+    for site in known.sites.values():
+        weights = _last(reports, "weights", site.name)
+        verdict = _last(reports, "verdicts", site.name)
+        noise = "" if site.noise is None else f"{site.noise:.3g}"
+        rows.append([site.name, site.cases, site.last_round, noise, _weights_text(weights), verdict["verdict"] if verdict else ""])
+    _table(["site", "cases", "last heard", "noise", "weights of its last mixture", "verdict"], rows)
+    if reports:
+        _print_refusals(reports[-1])
+
+
+@site_app.command("join")
+def join(
+    site: Path = _SITE,
+    superlink: str = typer.Option(..., help="HOST:PORT of the federation's server."),
+    port: int | None = typer.Option(None, min=1, max=65535, help="Loopback port for the node's own processes; default: a free one."),
+    name: str | None = typer.Option(None, help="The site's name in the federation; default: `name` in site.json."),
+    studies: Path | None = typer.Option(None, exists=True, help="MONAI Label datastore, where it is not <site>/studies."),
+    root_certificates: Path | None = typer.Option(
+        None, exists=True, help="PEM file of the authority that signed the server's certificate."
+    ),
+    node_key: Path | None = typer.Option(
+        None, exists=True, help="Private key of this site's registered node (ssh-keygen -t ecdsa -b 384)."
+    ),
+    trusted_entities: Path | None = typer.Option(
+        None, exists=True, help="YAML file of public keys: run only bundles signed by one of them."
+    ),
+) -> None:
+    """Join a federation: start Flower's SuperNode and stay in the foreground until Ctrl-C.
+
+    The node only connects outwards. It answers rounds with this site's installed software: numbers leave (shared adapters, projected
+    gradients, case counts, scores of the gate), images and labels never do. A server beyond this machine needs --root-certificates.
+    """
+    from fed_backend.client_site import Member, site_schema
+
+    member = Member.open(site, studies, name)
+    site_schema(member)  # a base that is missing is found here, and rounds are answered quickly
+    argv = launch.supernode_argv(
+        superlink=superlink,
+        port=port or launch.free_port(),
+        site_name=member.name,
+        site_directory=site,
+        studies=studies,
+        root_certificates=root_certificates,
+        node_key=node_key,
+        trusted_entities=trusted_entities,
+    )
+    flwr_home = member.site.work / launch.SITE_FLWR_HOME
+    flwr_home.mkdir(mode=0o700, exist_ok=True)
+    typer.echo(f"Site {member.name} joins {superlink}.")
+    _become(argv, launch.flower_environment(flwr_home))
+
+
+@site_app.command("status")
+def site_status(site: Path = _SITE) -> None:
+    """What this site knows of its rounds: what it sent, what it received, what the gate decided, how many bytes."""
+    from fed_backend.client_site import Member
+    from sam_adapters.registry import BASE, Registry
+
+    member = Member.open(site)
+    with Registry(member.site) as registry:
+        active, rounds = registry.active(), registry.rounds()
+    typer.echo(f"Site {member.name}, active version {active.id if active else BASE}")
+    rows = [
+        [
+            str(record.round),
+            record.sent_version or "",
+            record.received_version or "",
+            _weights_text(record.weights),
+            f"{sum(record.bytes_up.values())} / {sum(record.bytes_down.values())}",
+            record.decision or "",
+            record.reason or "",
+        ]
+        for record in rounds
+    ]
+    _table(["round", "sent", "received", "weights", "bytes up / down", "decision", "reason"], rows)
+
+
+def _server_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> launch.ServerTls | None:
+    if ca is None and certificate is None and key is None:
+        return None
+    if ca is None or certificate is None or key is None:
+        raise LaunchError("TLS needs all three of --ssl-ca, --ssl-cert and --ssl-key.")
+    return launch.ServerTls(ca.resolve(), certificate.resolve(), key.resolve())
+
+
+def _save_settings(state: Path, given: Mapping[str, Any]) -> "FederationSettings":
+    """Keep what was given over what was kept before."""
+    import dataclasses
+
+    from fed_backend.run_config import FEDERATION_FILE, FederationSettings
+
+    kept = FederationSettings.load(state) if (state / FEDERATION_FILE).exists() else FederationSettings()
+    settings = dataclasses.replace(kept, **{key: value for key, value in given.items() if value is not None})
+    settings.save(state)
+    return settings
+
+
+def _become(argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Replace this process by another, so that signals and exit code are its own."""
+    os.execve(argv[0], list(argv), dict(environment))  # noqa: S606 - a fixed list, no shell
+
+
+def _print_round(report: Mapping[str, Any]) -> None:
+    typer.echo(f"Round {report['round']}: {report['status']} in {report['seconds'].get('total', 0):.1f} s. {report['reason']}".rstrip())
+    rows = []
+    for name, line in report["sites"].items():
+        verdict = report["verdicts"].get(name, {})
+        traffic = report["bytes"].get(name, {})
+        up = traffic.get("update", 0) + traffic.get("probe_reply", 0)
+        down = traffic.get("probe_request", 0) + traffic.get("mixture", 0)
+        weights = _weights_text(report["weights"].get(name))
+        rows.append([name, line["cases"], weights, f"{up} / {down}", verdict.get("verdict", ""), verdict.get("reason", "")])
+    _table(["site", "cases", "weights", "bytes up / down", "verdict", "reason"], rows)
+    _print_refusals(report)
+
+
+def _print_refusals(report: Mapping[str, Any]) -> None:
+    for refusal in report["refusals"]:
+        typer.echo(f"Round {report['round']}, {refusal['site']} ({refusal['phase']}): {refusal['reason']}")
+
+
+def _last(reports: Sequence[Mapping[str, Any]], key: str, site: str) -> Any:
+    """The newest entry of a site under `key`; None if there is none."""
+    return next((report[key][site] for report in reversed(reports) if site in report[key]), None)
+
+
+def _weights_text(weights: Mapping[str, float] | None) -> str:
+    return ", ".join(f"{name} {weight:.2f}" for name, weight in sorted((weights or {}).items(), key=lambda item: -item[1]))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console().print(table)

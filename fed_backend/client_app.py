@@ -1,0 +1,118 @@
+"""A hospital's side of a run, as Flower starts it: one process a message. Thin: messages in, `client_site`, messages out.
+
+The node's configuration says where the site is: `site` (name), `site-directory` and, if it is elsewhere, `studies`. `fedsca site join`
+sets them; the paths never leave the machine.
+
+Whatever goes wrong at a site comes back as a sentence in the reply (`refusal`), so that the operator reads it in the round's report; paths
+and names of cases are taken out of it.
+"""
+
+import time
+from collections.abc import Callable
+from logging import ERROR, INFO
+from pathlib import Path
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.common import log
+
+from fed_backend import client_site
+from fed_backend.client_site import Member, RoundInfo
+from fed_backend.errors import RoundError
+from fed_backend.exchange import Fields, Value, fields_of, to_content
+from sam_adapters.errors import FedscaError
+
+app = ClientApp()
+Answer = Callable[[Member, RoundInfo, Fields], dict[str, Value]]
+
+
+@app.train()  # type: ignore[untyped-decorator]  # flwr is not followed by the type checker
+def update(message: Message, context: Context) -> Message:
+    """Answer with the shared B and the case count."""
+    return _reply(message, context, _update)
+
+
+@app.query("probe")  # type: ignore[untyped-decorator]
+def probe(message: Message, context: Context) -> Message:
+    """Answer with the two gradient halves."""
+    return _reply(message, context, _probe)
+
+
+@app.evaluate()  # type: ignore[untyped-decorator]
+def mixture(message: Message, context: Context) -> Message:
+    """Take the mixture and answer with the gate's verdict; or take note of a refusal."""
+    return _reply(message, context, _mixture)
+
+
+def _update(member: Member, info: RoundInfo, fields: Fields) -> dict[str, Value]:
+    reply = client_site.collect_update(member, info)
+    return {"payload": reply.payload, "version": reply.version, "cases": reply.cases}
+
+
+def _probe(member: Member, info: RoundInfo, fields: Fields) -> dict[str, Value]:
+    return {"payload": client_site.answer_probe(member, info, _payload(fields))}
+
+
+def _mixture(member: Member, info: RoundInfo, fields: Fields) -> dict[str, Value]:
+    if fields.get("kind") == "refused":
+        client_site.note_refusal(member, info, str(fields.get("reason", "")))
+        return {"noted": True}
+    reply = client_site.receive_mixture(member, info, _payload(fields))
+    return {
+        "verdict": reply.verdict,
+        "reason": client_site.redacted(reply.reason, member),
+        "active_before": reply.active_before,
+        "candidate": reply.candidate,
+        "active_after": reply.active_after,
+        "figures": client_site.public_figures(reply.figures),
+    }
+
+
+def _reply(message: Message, context: Context, answer: Answer) -> Message:
+    """Do what was asked; an error becomes a reply that says why."""
+    start = time.monotonic()
+    fields: dict[str, Value] = {}
+    try:
+        request = fields_of(message)
+        member = _member(context)
+        fields["site"] = member.name
+        fields |= _answered(answer, member, _info(request, context), request)
+    except FedscaError as error:  # there is no site to speak of
+        log(ERROR, "%s", error)
+        fields["refusal"] = "Its site directory or the message cannot be used: see the SuperNode's output."
+    fields["seconds"] = time.monotonic() - start
+    log(INFO, "Answered %s in %.2f s.", message.metadata.message_type, fields["seconds"])
+    return Message(to_content(fields), reply_to=message)
+
+
+def _answered(answer: Answer, member: Member, info: RoundInfo, request: Fields) -> dict[str, Value]:
+    """The answer, or why there is none; the full error stays in this machine's log."""
+    try:
+        return answer(member, info, request)
+    except FedscaError as error:
+        log(ERROR, "%s", error)
+        return {"refusal": client_site.redacted(str(error), member)}
+    except Exception as error:
+        log(ERROR, "The round failed at this site.", exc_info=error)
+        return {"refusal": client_site.redacted(f"It failed with {type(error).__name__}: {error}", member)}
+
+
+def _member(context: Context) -> Member:
+    config = context.node_config
+    directory, studies, name = config.get("site-directory"), config.get("studies"), config.get("site")
+    if not isinstance(directory, str) or not directory:
+        raise RoundError("The SuperNode's --node-config names no site-directory: start it with `fedsca site join`.")
+    return Member.open(Path(directory), Path(str(studies)) if studies else None, str(name) if name else None)
+
+
+def _info(request: Fields, context: Context) -> RoundInfo:
+    values = {key: request.get(key) for key in ("federation", "name", "base", "schema")}
+    number = request.get("round")
+    if not all(isinstance(value, str) and value for value in values.values()) or type(number) is not int or number < 1:
+        raise RoundError("The server's message lacks federation, name, round, base or schema: update the older side of the federation.")
+    return RoundInfo(round=number, run=str(context.run_id), **{key: str(value) for key, value in values.items()})
+
+
+def _payload(fields: Fields) -> bytes:
+    value = fields.get("payload")
+    return value if isinstance(value, bytes) else b""

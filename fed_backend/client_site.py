@@ -1,0 +1,341 @@
+"""What a hospital does in a round, as functions over its site directory. No Flower; torch only where the network is needed.
+
+    collect_update    reads the active version's shared B and counts cases: numpy only, answered within a second
+    answer_probe      gradients at the common state (torch)
+    receive_mixture   mixture + own local adapters = candidate, then the gate (torch)
+    note_refusal      writes down why the server took nothing from this site
+
+A mixture counts once: per federation and round a site decides once, however often the message is delivered, and says the same again.
+
+Processes: Flower starts one process a message and hands a site one message at a time; a second SuperNode on the same directory by mistake
+is held off by <site>/work/federation.lock. The MONAI Label server and a local tuning may run at the same time; see `registry` and `gate`.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fed_backend import wire
+from fed_backend.errors import RoundError
+from fed_backend.projection import project
+from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
+from sam_adapters import adapter_files
+from sam_adapters.cases import FINAL_TAG, LabelledCase, labelled_cases, split_cases
+from sam_adapters.file_lock import locked
+from sam_adapters.provenance import Provenance
+from sam_adapters.registry import BASE, Registry, RoundRecord, Version
+from sam_adapters.schema import AdapterSchema, AdapterState
+from sam_adapters.settings import SiteSettings
+from sam_adapters.site_directory import SiteDirectory
+
+LOCK_FILE = "federation.lock"
+UNCHANGED = "unchanged"
+TOO_FEW_PATIENTS = "It has usable labelled training cases of fewer than two patients: too few to compare."
+REFUSED = "refused"
+PUBLIC_FIGURES = ("cases", "kinds", "kinds_compared", "overall", "active", "round")
+_LOCK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class RoundInfo:
+    """What every message of the server says.
+
+    Attributes:
+        federation: the federation's id; with the round it names the exchange for ever.
+        name: the federation's name, for people.
+        round: round number.
+        run: Flower's run id.
+        base: sha256 of the federation's base.
+        schema: id of its adapter layout.
+    """
+
+    federation: str
+    name: str
+    round: int
+    run: str
+    base: str
+    schema: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """A site as it takes part: directory, settings and the name that goes into its messages."""
+
+    site: SiteDirectory
+    settings: SiteSettings
+    name: str
+
+    @classmethod
+    def open(cls, root: Path, studies: Path | None = None, name: str | None = None) -> "Member":
+        """Open a site directory.
+
+        Args:
+            studies: MONAI Label datastore, where it is not `<site>/studies`.
+            name: the site's name in the federation; default: that of its settings.
+
+        Raises:
+            RoundError: there is no such directory.
+            SettingError: its settings cannot be used.
+        """
+        if not root.is_dir():
+            raise RoundError(f"There is no site directory {root}: start the site's MONAI Label server once, or name the right folder.")
+        site = SiteDirectory.open(root, studies)
+        settings = SiteSettings.load(site.settings_file)
+        return cls(site, settings, name or settings.name)
+
+
+@dataclass(frozen=True)
+class UpdateReply:
+    """An update's bytes, the version they were read from (`base` if there is none) and the cases they stand for."""
+
+    payload: bytes
+    version: str
+    cases: int
+
+
+@dataclass(frozen=True)
+class MixtureReply:
+    """What became of a mixture.
+
+    Attributes:
+        verdict: `promoted`, `rejected`, `waiting` (for a person) or `unchanged` (the mixture is what is active already).
+        reason: why, as a sentence.
+        active_before, active_after: version ids, or `base`.
+        candidate: version made of the mixture; "" if none was needed.
+        figures: the gate's figures.
+    """
+
+    verdict: str
+    reason: str
+    active_before: str
+    candidate: str
+    active_after: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def collect_update(member: Member, info: RoundInfo) -> UpdateReply:
+    """The site's shared adapters and case count.
+
+    A site without a version of its own sends zeros and 0 cases, whatever it has labelled: it has nothing to give yet.
+
+    Raises:
+        RoundError: the federation uses another base or layout than this site.
+        FedscaError: the site's settings, registry or active version cannot be used.
+    """
+    schema = agreed_schema(member, info)
+    with Registry(member.site) as registry:
+        active = registry.active()
+        state = _shared_state(registry, active, schema)
+        cases = 0 if active is None else len(training_cases(member))
+        payload = wire.encode_update(wire.UpdateMessage(member.name, info.round, cases, state))
+        version = active.id if active else BASE
+        registry.record_round(_record(info, sent_version=version, bytes_up={"update": len(payload)}))
+    return UpdateReply(payload, version, cases)
+
+
+def answer_probe(member: Member, info: RoundInfo, payload: bytes) -> bytes:
+    """The two projected gradient halves at the common state, as bytes.
+
+    Raises:
+        RoundError: another base or layout, or fewer than two patients to compare.
+        WireError: a request that cannot be used.
+        FedscaError: the site's data or network cannot be used.
+    """
+    schema = agreed_schema(member, info)
+    request = wire.decode_probe_request(payload, schema)
+    if request.round != info.round:
+        raise RoundError(f"The probe is of round {request.round}, the message of round {info.round}: the server mixes rounds up.")
+    if len({case.patient for case in training_cases(member)}) < 2:  # known without starting torch
+        raise RoundError(TOO_FEW_PATIENTS)
+    from sam_adapters.probe import probe_halves  # torch
+
+    halves = probe_halves(
+        member.site,
+        member.settings,
+        request.state,
+        project=lambda vector: project(vector, seed=request.seed, size=request.size),
+        seed=request.seed % 2**31,
+    )
+    if halves is None:
+        raise RoundError(TOO_FEW_PATIENTS)
+    reply = wire.encode_probe_reply(
+        wire.ProbeReply(member.name, info.round, request.seed, (halves.cases_a, halves.cases_b), halves.a, halves.b)
+    )
+    with Registry(member.site) as registry:
+        registry.record_round(_record(info, bytes_up={"probe_reply": len(reply)}, bytes_down={"probe_request": len(payload)}))
+    return reply
+
+
+def receive_mixture(member: Member, info: RoundInfo, payload: bytes) -> MixtureReply:
+    """Make a candidate of the mixture and this site's local adapters, and let the gate decide.
+
+    Raises:
+        RoundError: another base or layout.
+        WireError: a mixture that cannot be used, or is for another site or round.
+        FedscaError: the site's registry or data cannot be used.
+    """
+    with locked(member.site.work / LOCK_FILE, timeout=_LOCK_SECONDS), Registry(member.site) as registry:
+        known = registry.find_round(info.federation, info.round)
+        if known is not None and known.decision not in (None, REFUSED):
+            return _repeated(registry, known)
+        schema = agreed_schema(member, info)
+        mixture = wire.decode_mixture(payload, schema, site=member.name, round=info.round)
+        registry.record_round(_record(info, weights=mixture.weights, bytes_down={"mixture": len(payload)}))
+        reply = _decide(member, info, registry, mixture)
+        registry.record_round(_record(info, received_version=reply.candidate or None, decision=reply.verdict, reason=reply.reason))
+        return reply
+
+
+def training_cases(member: Member) -> tuple[LabelledCase, ...]:
+    """The site's labelled training cases.
+
+    Raises:
+        SettingError: split.json or patients.json cannot be used.
+    """
+    return split_cases(labelled_cases(member.site, member.settings), member.site, member.settings).train
+
+
+def note_refusal(member: Member, info: RoundInfo, reason: str) -> None:
+    """Write down that the server refused this site's update, and why."""
+    with Registry(member.site) as registry:
+        registry.record_round(_record(info, decision=REFUSED, reason=reason))
+
+
+def public_figures(figures: Mapping[str, Any]) -> str:
+    """What of the gate's figures may leave the site, as JSON: numbers and versions, no names of cases."""
+    return json.dumps({key: figures[key] for key in PUBLIC_FIGURES if key in figures}, sort_keys=True)
+
+
+def redacted(text: str, member: Member) -> str:
+    """A sentence that may leave the site: paths and names of cases, which may be names of patients, are taken out."""
+    text = re.sub(
+        r"(?<![\w:/])/[^\s'\"]+", "<path>", text.replace(str(member.site.root), "<site>").replace(str(member.site.studies), "<studies>")
+    )
+    for name in sorted(_case_names(member.site.studies), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<case>", text)
+    return text
+
+
+def site_schema(member: Member) -> AdapterSchema:
+    """The adapter layout that follows from this site's settings; the first call starts torch, later ones read <site>/work/schema.json."""
+    settings = member.settings
+    return cached_schema(member.site.work / SCHEMA_FILE, settings.base, settings.rank, settings.shared_depth)
+
+
+def agreed_schema(member: Member, info: RoundInfo) -> AdapterSchema:
+    """The adapter layout of this site, which must be the federation's.
+
+    Raises:
+        RoundError: it is another one.
+    """
+    settings, schema = member.settings, site_schema(member)
+    if schema.base != info.base:
+        raise RoundError(
+            f"This site uses base {settings.base} ({schema.base[:16]}), the federation {info.base[:16]}: set the site to that base."
+        )
+    if schema.id != info.schema:
+        raise RoundError(
+            f"This site's adapters have layout {schema.id} (rank {settings.rank}, shared depth {settings.shared_depth}), the federation's "
+            f"{info.schema}: set rank and shared_depth in {member.site.settings_file.name} to what the federation agreed on."
+        )
+    return schema
+
+
+def _decide(member: Member, info: RoundInfo, registry: Registry, mixture: wire.Mixture) -> MixtureReply:
+    active = registry.active()
+    before = active.id if active else BASE
+    if _same_in_half_precision(_shared_state(registry, active, mixture.state.schema), mixture.state):
+        return MixtureReply(UNCHANGED, "The mixture is what is active already.", before, "", before)
+    with _parent_folder(member, registry, active) as parent:
+        candidate = _add_candidate(member, info, registry, active, parent, mixture)
+    from sam_adapters.gate import run_gate  # torch
+
+    decision = run_gate(member.site, member.settings, candidate.id, round=info.round)
+    now = registry.active()
+    return MixtureReply(decision.verdict, decision.reason, before, candidate.id, now.id if now else BASE, decision.figures)
+
+
+def _add_candidate(
+    member: Member, info: RoundInfo, registry: Registry, active: Version | None, parent: Path, mixture: wire.Mixture
+) -> Version:
+    """The version made of the mixture and the parent's local adapters. Done twice, it is the same version."""
+    provenance = Provenance(
+        kind="mixture",
+        base=mixture.state.schema.base,
+        schema_id=mixture.state.schema.id,
+        site=member.name,
+        parents=(active.id,) if active else (),
+        federation=info.name,
+        round=info.round,
+        weights=dict(mixture.weights),
+        settings={"federation_id": info.federation, "newcomer": mixture.newcomer},
+    )
+    with _temporary_folder(member.site) as folder:
+        adapter_files.write_mixture(parent, mixture.state, folder)
+        candidate = registry.add(folder, provenance)
+    registry.record_round(_record(info, received_version=candidate.id))
+    return candidate
+
+
+@contextlib.contextmanager
+def _parent_folder(member: Member, registry: Registry, active: Version | None) -> Iterator[Path]:
+    """Folder with the site's local adapters: the active version's, or the untuned ones."""
+    if active is not None:
+        yield registry.folder(active.id)
+        return
+    from sam_adapters.loading import write_untuned  # torch
+
+    with _temporary_folder(member.site) as folder:
+        write_untuned(member.settings, folder)
+        yield folder
+
+
+@contextlib.contextmanager
+def _temporary_folder(site: SiteDirectory) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="mixture-", dir=site.work))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _shared_state(registry: Registry, active: Version | None, schema: AdapterSchema) -> AdapterState:
+    """The shared part of the active version; of the untuned base it is zero."""
+    return AdapterState.zeros(schema) if active is None else adapter_files.read_shared_state(registry.folder(active.id), schema)
+
+
+def _same_in_half_precision(one: AdapterState, other: AdapterState) -> bool:
+    """Whether both are the same 16-bit numbers, which is all that travels."""
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(one.to_vector().astype(np.float16), other.to_vector().astype(np.float16)))
+
+
+def _repeated(registry: Registry, known: RoundRecord) -> MixtureReply:
+    """What was said when this round's mixture came first."""
+    candidate = known.received_version or ""
+    about = registry.decisions(candidate)[-1:] if candidate else []
+    figures = about[0].figures if about else {}
+    before = (about[0].previous if about else None) or known.sent_version or BASE
+    now = registry.active()
+    return MixtureReply(
+        known.decision or "", known.reason or "", before, candidate, now.id if now else BASE, json.loads(json.dumps(figures))
+    )
+
+
+def _case_names(studies: Path) -> set[str]:
+    """Names of everything in the datastore, with and without extensions."""
+    folders = (studies, studies / "labels" / FINAL_TAG)
+    names = {path.name for folder in folders if folder.is_dir() for path in folder.iterdir()} - {"labels"}
+    return names | {name.split(".")[0] for name in names} - {""}
+
+
+def _record(info: RoundInfo, **values: Any) -> RoundRecord:
+    return replace(RoundRecord(federation=info.federation, round=info.round, run_id=info.run), **values)

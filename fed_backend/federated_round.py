@@ -1,0 +1,295 @@
+"""The decisions of one federated round, without Flower: who is heard, who is refused, who gets what, what is written down.
+
+    round = FederatedRound(state, settings, run="…", save=…)
+    round.take_updates(answers)            -> some sites are members of this round, others refused with a reason
+    round.too_few()                        -> a sentence if there is no quorum: then round.skip(sentence)
+    request = round.probe_request()        -> bytes for every member, or None if no probe is due
+    round.take_probe_replies(answers)
+    mixtures = round.mixtures()            -> site -> bytes
+    round.take_verdicts(answers)
+    state = round.finish()
+
+The state is saved after the updates, after the probe and at the end. A server that was killed in between runs the same round again: what
+was saved is kept, and sites that have decided on this round's mixture say again what they decided. One thread, no locks.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fed_backend import server_state, wire
+from fed_backend.errors import AggregationError, WireError
+from fed_backend.round_report import Phase, RoundReport, SiteLine, Verdict, now, numbers
+from fed_backend.run_config import FederationSettings
+from fed_backend.server_state import MixturePlan, RoundEntry, ServerState
+from sam_adapters.errors import SettingError
+from sam_adapters.site_directory import checked_site_name
+
+VERDICTS = ("promoted", "rejected", "waiting", "unchanged")
+_MAX_TEXT = 1000
+_MAX_FIGURES = 100_000
+
+Value = bool | int | float | str | bytes
+
+
+@dataclass(frozen=True)
+class SiteAnswer:
+    """What came back from one node.
+
+    Attributes:
+        node: the transport's number of the node; another one after every restart where nodes are not authenticated.
+        registered: the name under which the operator registered the node, which can be trusted; None where nodes are not authenticated.
+        fields: the reply; empty when there is an error.
+        error: why there is no reply; "" when there is one.
+    """
+
+    node: int
+    registered: str | None = None
+    fields: Mapping[str, Value] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        """What to call the node while its site is not known."""
+        return self.registered or f"node {self.node}"
+
+    @property
+    def payload(self) -> bytes:
+        """The counted part of the reply; empty when there is none."""
+        value = self.fields.get("payload", b"")
+        return value if isinstance(value, bytes) else b""
+
+    def text(self, key: str) -> str:
+        """A text field, cut to a sane length; "" when there is none."""
+        value = self.fields.get(key, "")
+        return value[:_MAX_TEXT] if isinstance(value, str) else ""
+
+    def site(self) -> str:
+        """The site this answer is from.
+
+        Where nodes are authenticated that is the registered name, else what the site says of itself: good enough on one machine only.
+
+        Raises:
+            SettingError: a name that cannot be used, or none.
+        """
+        return checked_site_name(self.registered or self.text("site"))
+
+
+class FederatedRound:
+    """One round. See the module for the order of calls.
+
+    Attributes:
+        number: the round's number.
+        state: the server's state, as it is at this moment.
+        report: what has happened so far.
+        members: site -> node, of the sites whose update was accepted.
+        refused: node -> reason, of nodes that did answer; they get no mixture and are told why.
+    """
+
+    def __init__(self, state: ServerState, settings: FederationSettings, *, run: str, save: Callable[[ServerState], None]) -> None:
+        self.state = state
+        self.number = state.round + 1
+        self.members: dict[str, int] = {}
+        self.refused: dict[int, str] = {}
+        self.report = RoundReport(
+            federation=state.federation,
+            name=settings.federation,
+            round=self.number,
+            run=run,
+            base=state.schema.base,
+            schema=state.schema.id,
+        )
+        self._settings = settings
+        self._save = save
+        self._request: wire.ProbeRequest | None = None
+        self._probed: tuple[str, ...] = ()
+        self._plan: MixturePlan | None = None
+
+    # --- updates ----------------------------------------------------------------------------------------------------------------------
+
+    def take_updates(self, answers: Sequence[SiteAnswer]) -> None:
+        """Accept or refuse every update; afterwards `members` and `refused` are complete."""
+        for site, same_name in self._by_site(answers).items():
+            if len(same_name) > 1:
+                labels = ", ".join(f"node {answer.node}" for answer in same_name)
+                for answer in same_name:
+                    self._refuse(
+                        answer, site, f"{len(same_name)} nodes ({labels}) call themselves {site}: give every site a name of its own."
+                    )
+                continue
+            self._take_update(site, same_name[0])
+        self._save(self.state)
+
+    def _by_site(self, answers: Sequence[SiteAnswer]) -> dict[str, list[SiteAnswer]]:
+        """Answers by site; what has no usable name or is an error is refused under its node's label."""
+        found: dict[str, list[SiteAnswer]] = {}
+        for answer in answers:
+            if answer.error:
+                self.report.refuse(answer.label, "update", answer.error)
+                continue
+            try:
+                found.setdefault(answer.site(), []).append(answer)
+            except SettingError as error:
+                self._refuse(answer, answer.label, str(error))
+        return found
+
+    def _take_update(self, site: str, answer: SiteAnswer) -> None:
+        if "refusal" in answer.fields:
+            self._refuse(answer, site, f"The site declined: {answer.text('refusal')}")
+            return
+        self.report.count_bytes(site, "update", answer.payload)
+        try:
+            update = wire.decode_update(answer.payload, self.state.schema, site=site, round=self.number)
+            self.state = server_state.with_update(self.state, update)
+        except (WireError, AggregationError) as error:
+            self._refuse(answer, site, str(error))
+            return
+        self.members[site] = answer.node
+        self.report.sites[site] = SiteLine(cases=update.cases, version=answer.text("version"))
+        self._note_seconds(site, "update", answer)
+
+    def _refuse(self, answer: SiteAnswer, site: str, reason: str) -> None:
+        self.report.refuse(site, "update", reason)
+        self.refused[answer.node] = reason
+
+    def too_few(self) -> str | None:
+        """Why the round cannot go on, as a sentence; None if there is a quorum."""
+        heard, needed = len(self.members), self._settings.min_sites
+        if heard >= needed:
+            return None
+        return f"{heard} of at least {needed} sites took part ({len(self.report.refusals)} refused or lost): the round was skipped."
+
+    # --- probe ------------------------------------------------------------------------------------------------------------------------
+
+    def probe_request(self) -> bytes | None:
+        """The request that goes to every member; None when no probe is due."""
+        if not server_state.probe_due(self.state, self.number, self.members):
+            return None
+        self._request = wire.ProbeRequest(
+            round=self.number,
+            state=server_state.common_state_of(self.state, self.number),
+            seed=probe_seed(self.state.federation, self.number),
+            size=self._settings.projection_size,
+        )
+        return wire.encode_probe_request(self._request)
+
+    def take_probe_replies(self, answers: Sequence[SiteAnswer], request: bytes) -> None:
+        """Compare the sites that answered. One that did not, or has too little to compare, keeps what is known of it and its membership."""
+        replies: dict[str, wire.ProbeReply] = {}
+        for site, answer in self._member_answers(answers, "probe"):
+            self.report.count_bytes(site, "probe_request", request)
+            self.report.count_bytes(site, "probe_reply", answer.payload)
+            self._note_seconds(site, "probe", answer)
+            try:
+                if self._request is None:
+                    raise AggregationError("A probe reply without a request.")
+                replies[site] = wire.decode_probe_reply(answer.payload, self._request, site=site)
+            except (WireError, AggregationError) as error:
+                self.report.refuse(site, "probe", str(error))
+        self.state = server_state.with_probe(self.state, self.number, replies)
+        self._probed = tuple(replies)
+        for site, reply in replies.items():
+            self.report.sites[site].probe_cases = list(reply.cases)
+        if self._request is not None:
+            self.report.probe = {"seed": self._request.seed, "size": self._request.size, "sites": sorted(replies)}
+        self._save(self.state)
+
+    # --- mixtures ---------------------------------------------------------------------------------------------------------------------
+
+    def mixtures(self) -> dict[str, bytes]:
+        """What every member is sent; also writes weights, distances and noise into the report."""
+        plan = server_state.plan_mixtures(self.state, self.number, list(self.members), caution=self._settings.caution)
+        self._plan = plan
+        self.report.givers = list(plan.givers)
+        self.report.noise = numbers(plan.noise)
+        self.report.distance = numbers(plan.distance)
+        self.report.weights = {site: dict(row) for site, row in plan.weights.items()}
+        payloads = {}
+        for site in self.members:
+            line = self.report.sites[site]
+            line.newcomer, line.clipped = site in plan.newcomers, plan.clipped.get(site)
+            message = wire.Mixture(site, self.number, plan.mixtures[site], _on_simplex(plan.weights[site]), site in plan.newcomers)
+            payloads[site] = wire.encode_mixture(message)
+            self.report.count_bytes(site, "mixture", payloads[site])
+        return payloads
+
+    def take_verdicts(self, answers: Sequence[SiteAnswer]) -> None:
+        """Write down what the sites made of their mixtures."""
+        for site, answer in self._member_answers(answers, "mixture"):
+            self._note_seconds(site, "mixture", answer)
+            verdict = answer.text("verdict")
+            if verdict not in VERDICTS:
+                self.report.refuse(site, "mixture", f"Its verdict is {verdict[:40]!r}, expected one of {', '.join(VERDICTS)}.")
+                continue
+            versions = {key: answer.text(key)[:64] for key in ("active_before", "candidate", "active_after")}
+            self.report.verdicts[site] = Verdict(verdict, answer.text("reason"), figures=_figures(answer), **versions)
+
+    def _member_answers(self, answers: Sequence[SiteAnswer], phase: Phase) -> list[tuple[str, SiteAnswer]]:
+        """Site and answer of every member that answered; the others are reported."""
+        site_of = {node: site for site, node in self.members.items()}
+        good = []
+        for answer in answers:
+            site = site_of.get(answer.node)
+            if site is None:
+                continue  # an acknowledgement of a refused node
+            if answer.error:
+                self.report.refuse(site, phase, answer.error)
+            elif "refusal" in answer.fields:
+                self.report.refuse(site, phase, f"The site declined: {answer.text('refusal')}")
+            else:
+                good.append((site, answer))
+        return good
+
+    # --- end --------------------------------------------------------------------------------------------------------------------------
+
+    def skip(self, reason: str) -> None:
+        """End the round without mixtures. It keeps its number, and the accepted updates are remembered."""
+        self._end("skipped", reason)
+
+    def finish(self) -> None:
+        """End the round."""
+        self._end("finished", "")
+
+    def _end(self, status: Any, reason: str) -> None:
+        self.report.end(status, reason)
+        entry = RoundEntry(
+            round=self.number,
+            run=self.report.run,
+            finished=self.report.finished or now(),
+            heard=tuple(self.members),
+            refused={refusal.site: refusal.reason for refusal in self.report.refusals},
+            probed=self._probed,
+            clipped=dict(self._plan.clipped) if self._plan else {},
+        )
+        self.state = server_state.finish_round(self.state, entry, probe_every=self._settings.probe_every)
+        self._save(self.state)
+
+    def _note_seconds(self, site: str, phase: Phase, answer: SiteAnswer) -> None:
+        value = answer.fields.get("seconds")
+        if isinstance(value, float) and 0 <= value < 1e7:
+            self.report.sites[site].seconds[phase] = round(value, 3)
+
+
+def probe_seed(federation: str, number: int) -> int:
+    """The seed of a round's projection: another one every round, and the same one when a round is run again; 0 to 2^63 - 1."""
+    return int.from_bytes(hashlib.sha256(f"{federation} probe {number}".encode()).digest()[:8], "big") >> 1
+
+
+def _on_simplex(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights for the message's header, which takes none above 1: rounding may have put one there."""
+    return {site: min(weight, 1.0) for site, weight in weights.items()}
+
+
+def _figures(answer: SiteAnswer) -> dict[str, Any]:
+    """The gate's figures that a site tells; {} if they are not a JSON object of sane size with finite numbers."""
+    text = answer.fields.get("figures", "")
+    if not isinstance(text, str) or len(text) > _MAX_FIGURES:
+        return {}
+    try:
+        value = json.loads(text or "{}")
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,68 @@
+"""Running rounds on a SuperLink that is up: submit a run, wait for its end, read what happened.
+
+Processes: starts `flwr run`, which prints the server's log and ends with the run; at the deadline it is ended. The rounds themselves run in
+the ServerApp's process, which the SuperLink started.
+"""
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fed_backend import launch
+from fed_backend.errors import RoundError
+from fed_backend.launch import ServerAddress
+from fed_backend.round_report import read_round, round_files
+from fed_backend.run_config import FederationSettings
+
+_START_SECONDS = 60.0  # for processes to start and a first layout to be worked out
+_STOP_SECONDS = 10.0
+
+
+def run_config(state_folder: Path, settings: FederationSettings, rounds: int) -> dict[str, launch.ConfigValue]:
+    """The whole run config of a run."""
+    return {"state-dir": str(state_folder.resolve()), "rounds": rounds, **settings.to_run_config()}
+
+
+def longest_run(settings: FederationSettings, rounds: int) -> float:
+    """Seconds after which a run must have ended, because every wait in it has."""
+    waits = settings.join_seconds + settings.update_seconds + settings.probe_seconds + settings.mixture_seconds
+    return rounds * (waits + _START_SECONDS) + _START_SECONDS
+
+
+def run_rounds(state_folder: Path, rounds: int = 1) -> list[Mapping[str, Any]]:
+    """Run rounds and return their reports, as they stand in `<state>/rounds/`.
+
+    Raises:
+        RoundError, LaunchError: the federation was never started, its SuperLink does not answer, or the run ended without doing the rounds.
+    """
+    settings, server = FederationSettings.load(state_folder), ServerAddress.load(state_folder)
+    if not launch.answers(*launch.split_address(server.address), seconds=5.0):
+        raise RoundError(f"Nothing answers at {server.address}: start the server with `fedsca server start --state {state_folder}`.")
+    flwr_home = state_folder / launch.SERVER_FLWR_HOME
+    root = Path(server.root_certificates) if server.root_certificates else None
+    launch.write_connection(flwr_home, address=server.address, root_certificates=root)
+    before = {path.name for path in round_files(state_folder) if read_round(path)["status"] != "running"}  # a killed round is run again
+    argv = launch.run_argv(run_config(state_folder, settings, rounds))
+    _run(argv, launch.flower_environment(flwr_home), longest_run(settings, rounds))
+    done = [read_round(path) for path in round_files(state_folder) if path.name not in before]
+    if len([report for report in done if report["status"] != "running"]) < rounds:
+        raise RoundError(f"The run ended after {len(done)} of {rounds} rounds: its log is above, and in the SuperLink's output.")
+    return done
+
+
+def _run(argv: list[str], environment: Mapping[str, str], seconds: float) -> None:
+    with subprocess.Popen(argv, env=dict(environment), stdin=subprocess.DEVNULL) as process:
+        try:
+            code = process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            raise RoundError(f"The run has not ended after {seconds:.0f} s, longer than all its waits together: see its log.") from error
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(timeout=_STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+    if code != 0:
+        raise RoundError(f"`flwr run` ended with code {code}: its message is above.")

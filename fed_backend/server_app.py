@@ -1,0 +1,68 @@
+"""The server's side of a run, as Flower starts it: run config in, rounds done, state file and round reports out.
+
+Processes: Flower starts one process a run. It holds <state>/server.lock while it works, so two runs never share a state folder.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fed_backend import server_state
+from fed_backend.errors import RoundError
+from fed_backend.run_config import FederationSettings
+from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
+from fed_backend.server_state import ServerState
+from fed_backend.strategy import STATE_FILE, SgcaStrategy
+from sam_adapters import file_lock
+from sam_adapters.errors import RegistryError
+from sam_adapters.schema import AdapterSchema
+
+LOCK_FILE = "server.lock"
+_LOCK_SECONDS = 2.0
+
+app = ServerApp()
+
+
+@app.main()  # type: ignore[untyped-decorator]  # flwr is not followed by the type checker
+def main(grid: Grid, context: Context) -> None:
+    """Run `rounds` rounds on the state folder `state-dir`; both stand in the run config."""
+    settings = FederationSettings.from_run_config(context.run_config)
+    folder = state_folder(context.run_config.get("state-dir", ""))
+    rounds = context.run_config.get("rounds", 1)
+    if not isinstance(rounds, int) or not 1 <= rounds <= 10_000:
+        raise RoundError(f"rounds is {rounds!r}, expected 1 to 10000.")
+    try:
+        with file_lock.locked(folder / LOCK_FILE, timeout=_LOCK_SECONDS):
+            state = open_state(folder, settings)
+            SgcaStrategy(state, settings, folder, run=str(context.run_id)).start(grid, num_rounds=rounds)
+    except RegistryError as error:
+        raise RoundError(f"Another run works on {folder}: wait until it has ended. ({error})") from error
+
+
+def state_folder(text: Any) -> Path:
+    """The run config's `state-dir` as a folder, made if it is missing.
+
+    Raises:
+        RoundError: not an absolute path.
+    """
+    if not isinstance(text, str) or not Path(text).is_absolute():
+        raise RoundError(f"state-dir is {text!r}, expected the absolute path of the server's state folder.")
+    folder = Path(text)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def open_state(folder: Path, settings: FederationSettings) -> ServerState:
+    """The federation's state, or that of a new one.
+
+    Raises:
+        ServerStateError: the file cannot be used, or belongs to a federation with another base or layout.
+    """
+    return server_state.load_or_new(folder / STATE_FILE, agreed_schema(folder, settings))
+
+
+def agreed_schema(folder: Path, settings: FederationSettings) -> AdapterSchema:
+    """The layout that the federation has agreed on; the first call starts torch, later ones read <state>/schema.json."""
+    return cached_schema(folder / SCHEMA_FILE, settings.base, settings.rank, settings.shared_depth)

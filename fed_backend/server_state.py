@@ -1,0 +1,452 @@
+"""What the server remembers between rounds, restarts and runs: one file, one immutable value, pure functions to the next. No torch.
+
+    state = load_or_new(path, schema)
+    state = with_update(state, message)            # for every accepted update of the round
+    if probe_due(state, round, present):           # compare the sites anew
+        common = common_state_of(state, round)     # goes out in the probe request
+        state = with_probe(state, round, replies)
+    plan = plan_mixtures(state, round, receivers)  # what every receiver gets
+    state = finish_round(state, entry, probe_every=k)
+    save(state, path)
+
+Every step may be repeated for the same round without changing the result, so a server that was killed starts the round again.
+One process owns the file. Saving is atomic, and the last good snapshot is kept beside it as `<name>.previous`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from fed_backend import sgca
+from fed_backend.errors import AggregationError, ServerStateError, ServerStateVersionError
+from fed_backend.wire import ProbeReply, UpdateMessage
+from sam_adapters import atomic
+from sam_adapters.schema import AdapterSchema, AdapterState
+
+FORMAT_VERSION = 1
+HISTORY_LENGTH = 1000
+
+
+@dataclass(frozen=True)
+class SiteRecord:
+    """What the server knows of one site.
+
+    Attributes:
+        name: the site's name in the federation.
+        state: its last accepted shared adapter, as received (not clipped).
+        cases: labelled training cases behind it; 0 for a newcomer.
+        last_round: the round in which it was received.
+        first_round: the first round in which the site was heard.
+        noise: v of its last probe, as measured; None while it has never been probed.
+        probe_cases: cases in the two halves of that probe.
+        probe_round: the round of that probe.
+    """
+
+    name: str
+    state: AdapterState
+    cases: int
+    last_round: int
+    first_round: int
+    noise: float | None = None
+    probe_cases: tuple[int, int] | None = None
+    probe_round: int | None = None
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the site has cases and has been probed: only then it gives to others and gets a mixture of its own."""
+        return self.cases > 0 and self.noise is not None
+
+
+@dataclass(frozen=True)
+class RoundEntry:
+    """One line of the federation's history.
+
+    Attributes:
+        round: its number, from 1 on.
+        run: id of the Flower run that carried it.
+        finished: UTC time, ISO 8601.
+        heard: sites whose update was accepted.
+        refused: site (or node) name -> why its message was refused.
+        probed: sites that took part in a probe, empty if there was none.
+        clipped: site -> factor by which its adapter was scaled down.
+    """
+
+    round: int
+    run: str
+    finished: str
+    heard: tuple[str, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    probed: tuple[str, ...] = ()
+    clipped: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """Everything the server remembers. Immutable: the functions of this module return a new one.
+
+    Attributes:
+        federation: random id (UUID) given at creation; with the round number it names an exchange for ever.
+        schema: the layout of the shared adapters that every member agrees on.
+        sites: records by site name, in the order in which they joined.
+        distances: squared gradient distances, averaged over probes.
+        round: number of the last finished round, 0 before the first.
+        next_probe: the round from which on a probe is due.
+        last_probe: the round of the last probe, 0 before the first.
+        history: the last rounds, oldest first.
+    """
+
+    federation: str
+    schema: AdapterSchema
+    sites: Mapping[str, SiteRecord] = field(default_factory=dict)
+    distances: sgca.DistanceTable = field(default_factory=sgca.DistanceTable.empty)
+    round: int = 0
+    next_probe: int = 1
+    last_probe: int = 0
+    history: tuple[RoundEntry, ...] = ()
+
+
+@dataclass(frozen=True)
+class MixturePlan:
+    """What goes out at the end of a round.
+
+    Attributes:
+        mixtures: receiver -> the state it is sent.
+        weights: receiver -> giver -> weight; sums to 1; zeros left out.
+        newcomers: receivers that get the mean over all, because they cannot be compared with anybody yet.
+        givers: the comparable sites, in the order of the two following.
+        noise: (n,) their noise with floor and age, as it entered the weights.
+        distance: (n, n) their distances, as they entered the weights: ∞ where never compared.
+        clipped: site -> factor < 1 by which its adapter was scaled down.
+    """
+
+    mixtures: Mapping[str, AdapterState]
+    weights: Mapping[str, Mapping[str, float]]
+    newcomers: frozenset[str]
+    givers: tuple[str, ...]
+    noise: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    clipped: Mapping[str, float]
+
+
+def new_state(schema: AdapterSchema) -> ServerState:
+    """The state of a federation that begins now, with a new random id."""
+    return ServerState(federation=str(uuid.uuid4()), schema=schema)
+
+
+def with_update(state: ServerState, update: UpdateMessage) -> ServerState:
+    """`state` after an update was accepted: a new site joins, a known one is replaced unless it was heard in a later round already.
+
+    Raises:
+        AggregationError: the adapter does not belong to this federation, or is not finite.
+    """
+    reason = sgca.check_state(update.state, state.schema)
+    if reason:
+        raise AggregationError(f"Update of {update.site} refused. {reason}")
+    known = state.sites.get(update.site)
+    if known is None:
+        record = SiteRecord(update.site, update.state, update.cases, update.round, update.round)
+    elif known.last_round > update.round:
+        return state
+    else:
+        record = dataclasses.replace(known, state=update.state, cases=update.cases, last_round=update.round)
+    return dataclasses.replace(state, sites={**state.sites, update.site: record})
+
+
+def probe_due(state: ServerState, round: int, present: Collection[str]) -> bool:
+    """Whether round `round` should compare the sites: the schedule says so, or a present site with cases has never been compared."""
+    unknown = any(name in state.sites and state.sites[name].cases > 0 and state.sites[name].noise is None for name in present)
+    return state.last_probe < round and (round >= state.next_probe or unknown)
+
+
+def with_probe(state: ServerState, round: int, replies: Mapping[str, ProbeReply], *, rate: float = sgca.DISTANCE_RATE) -> ServerState:
+    """`state` after the probe of `round`: distances averaged in, noise replaced. Repeating a probe's round changes nothing.
+
+    Args:
+        state: must know every site in `replies`.
+        round: the probe's round.
+        replies: by site name, all to the same request. Fewer than one changes nothing.
+        rate: weight of the new distances, see `sgca.update_distance`.
+
+    Raises:
+        AggregationError: a site that has sent no update yet, or halves that do not fit together or are not finite.
+    """
+    strangers = sorted(set(replies) - set(state.sites))
+    if strangers:
+        raise AggregationError(f"Probe replies of {', '.join(strangers)}, which have sent no update: expected members only.")
+    if not replies or state.last_probe >= round:
+        return state
+    names = sorted(replies)
+    sizes = {(*replies[name].half_a.shape, *replies[name].half_b.shape) for name in names}
+    if len(sizes) != 1:
+        raise AggregationError(f"Probe replies of different sizes {sorted(sizes)}, expected replies to one request.")
+    distance, noise = sgca.probe_statistics(
+        np.stack([replies[name].half_a for name in names]), np.stack([replies[name].half_b for name in names]), keep_negative=True
+    )
+    records = dict(state.sites)
+    for name, v in zip(names, noise.tolist(), strict=True):
+        records[name] = dataclasses.replace(records[name], noise=v, probe_cases=replies[name].cases, probe_round=round)
+    distances = sgca.update_distance(state.distances, names, distance, rate=rate)
+    return dataclasses.replace(state, sites=records, distances=distances, last_probe=round)
+
+
+def common_state_of(state: ServerState, round: int) -> AdapterState:
+    """The precision-weighted mean of all clipped adapters: where sites are compared, and what a newcomer is offered.
+
+    Before the first probe the precision is the number of cases; a federation without any case has the plain mean.
+
+    Raises:
+        AggregationError: no site has sent an update yet.
+    """
+    names = list(state.sites)
+    clipped = sgca.clip_to_median([state.sites[name].state for name in names])
+    return sgca.common_state(clipped.states, _precision(state, names, round))
+
+
+def plan_mixtures(state: ServerState, round: int, receivers: Sequence[str], *, caution: float = 1.0) -> MixturePlan:
+    """What every receiver gets at the end of `round`. Every member gives, present or not; its noise grows with its age.
+
+    Args:
+        state: after the round's updates and probe.
+        round: the running round; a site last heard in it has age 0.
+        receivers: names of members.
+        caution: κ of `sgca.collaboration_weights`.
+
+    Raises:
+        AggregationError: a receiver that has sent no update yet, or a negative caution.
+    """
+    strangers = sorted(set(receivers) - set(state.sites))
+    if strangers:
+        raise AggregationError(f"Receivers {', '.join(strangers)} have sent no update: expected members only.")
+    names = list(state.sites)
+    clipped = sgca.clip_to_median([state.sites[name].state for name in names])
+    givers = tuple(name for name in names if state.sites[name].comparable)
+    noise = _noise(state, givers, round)
+    distance = state.distances.select(givers)
+    rows = sgca.collaboration_weights(distance, noise, caution=caution) if givers else np.zeros((0, 0))
+
+    newcomers = frozenset(name for name in receivers if name not in givers)
+    weights = np.zeros((len(receivers), len(names)))
+    columns = [names.index(name) for name in givers]
+    for index, name in enumerate(receivers):
+        if name in newcomers:
+            precision = _precision(state, names, round)
+            weights[index] = precision / precision.sum() if precision.any() else 1 / len(names)
+        else:
+            weights[index, columns] = rows[givers.index(name)]
+    mixtures = sgca.mix(clipped.states, weights) if len(receivers) else []
+    return MixturePlan(
+        mixtures=dict(zip(receivers, mixtures, strict=True)),
+        weights={
+            name: {giver: float(weight) for giver, weight in zip(names, row, strict=True) if weight > 0}
+            for name, row in zip(receivers, weights, strict=True)
+        },
+        newcomers=newcomers,
+        givers=givers,
+        noise=noise,
+        distance=distance,
+        clipped={name: float(scale) for name, scale in zip(names, clipped.scales, strict=True) if scale < 1},
+    )
+
+
+def finish_round(state: ServerState, entry: RoundEntry, *, probe_every: int) -> ServerState:
+    """`state` after a whole round. A round that is finished already is not finished again.
+
+    Raises:
+        ValueError: `probe_every` below 1.
+    """
+    if probe_every < 1:
+        raise ValueError(f"probe_every is {probe_every}, expected a number of rounds from 1 on.")
+    if entry.round <= state.round:
+        return state
+    next_probe = state.last_probe + probe_every if state.last_probe else state.next_probe
+    history = (*state.history, entry)[-HISTORY_LENGTH:]
+    return dataclasses.replace(state, round=entry.round, next_probe=next_probe, history=history)
+
+
+def _noise(state: ServerState, names: Sequence[str], round: int) -> NDArray[np.float64]:
+    records = [state.sites[name] for name in names]
+    raw = [math.inf if record.noise is None else record.noise for record in records]
+    ages = [max(round - record.last_round, 0) for record in records]
+    return sgca.floor_and_age_noise(raw, [record.cases for record in records], ages)
+
+
+def _precision(state: ServerState, names: Sequence[str], round: int) -> NDArray[np.float64]:
+    """Weights that sum to 1 for the mean over all: inverse noise of the probed sites, case counts while there are none."""
+    if any(state.sites[name].comparable for name in names):
+        return sgca.inverse_variance_weights(_noise(state, names, round))
+    cases = np.array([state.sites[name].cases for name in names], np.float64)
+    return cases / max(float(cases.sum()), 1.0)
+
+
+def save(state: ServerState, path: Path) -> None:
+    """Replace the file at `path` by `state`, atomically; a file that was good before is kept as `<name>.previous`. The folder must exist.
+
+    Layout: safetensors; tensors `site/<name>` (schema.size,) float32, `distance` (n, n) float64, `probes` (n, n) int64; metadata `document`
+    (JSON of everything else) and `sha256` over the document and the tensors in the order of their names.
+    """
+    tensors: dict[str, NDArray[Any]] = {f"site/{name}": record.state.to_vector() for name, record in state.sites.items()}
+    tensors |= {"distance": state.distances.distance, "probes": state.distances.probes}
+    document = json.dumps(_to_document(state), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    data = safetensors.numpy.save(tensors, {"document": document, "sha256": _digest(document, tensors)})
+    if path.exists() and _is_whole(path):
+        atomic.write_bytes(previous_of(path), path.read_bytes())
+    atomic.write_bytes(path, data)
+
+
+def load(path: Path) -> ServerState:
+    """The state in the file at `path`.
+
+    Raises:
+        ServerStateVersionError: a newer version of this software wrote it.
+        ServerStateError: there is no such file, or it is damaged; the message says what to do.
+    """
+    document, tensors = _read(path)
+    try:
+        return _from_document(document, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # includes AdapterError and AggregationError
+        raise ServerStateError(_damaged(path, f"{type(error).__name__}: {error}")) from error
+
+
+def load_or_new(path: Path, schema: AdapterSchema) -> ServerState:
+    """The state at `path`, or a new federation's if there is no such file and no `.previous` one either.
+
+    Raises:
+        ServerStateError: as `load`; or the file belongs to a federation with another schema.
+    """
+    if not path.exists() and not previous_of(path).exists():
+        return new_state(schema)
+    state = load(path)
+    if state.schema != schema:
+        raise ServerStateError(
+            f"{path} belongs to a federation with {_described(state.schema)}, asked for was {_described(schema)}: use its settings, or "
+            "another state file for a new federation."
+        )
+    return state
+
+
+def _described(schema: AdapterSchema) -> str:
+    return f"adapter layout {schema.id} (base {schema.base[:16]}, rank {schema.rank}, shared depth {schema.shared_depth})"
+
+
+def previous_of(path: Path) -> Path:
+    """Where the snapshot before the last `save` lies."""
+    return path.with_name(path.name + ".previous")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Document and tensors of a whole file of a known version."""
+    if not path.exists():
+        raise ServerStateError(f"There is no server state at {path}. {_remedy(path)}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+        document = json.loads(metadata["document"])
+        version = document["format"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ServerStateError(_damaged(path, f"{type(error).__name__}: {error}")) from error
+    if type(version) is not int or version > FORMAT_VERSION:
+        raise ServerStateVersionError(
+            f"{path} has format version {version!r}, this software knows versions up to {FORMAT_VERSION}: update FedSCA Label here."
+        )
+    if metadata.get("sha256") != _digest(metadata["document"], tensors):
+        raise ServerStateError(_damaged(path, "its checksum does not fit"))
+    return document, tensors
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _read(path)
+    except ServerStateError:
+        return False
+    return True
+
+
+def _damaged(path: Path, cause: str) -> str:
+    return f"{path} is damaged ({cause}). {_remedy(path)}"
+
+
+def _remedy(path: Path) -> str:
+    previous = previous_of(path)
+    if previous.exists():
+        return f"The snapshot before it is kept: stop the server, copy {previous} to {path}, start it again; at most one round is repeated."
+    return "No earlier snapshot is kept beside it: restore it from a backup, or name another file to begin a new federation."
+
+
+def _digest(document: str, tensors: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256(document.encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _to_document(state: ServerState) -> dict[str, Any]:
+    sites = []
+    for record in state.sites.values():
+        value = {entry.name: getattr(record, entry.name) for entry in dataclasses.fields(record) if entry.name != "state"}
+        sites.append(value)
+    return {
+        "format": FORMAT_VERSION,
+        "federation": state.federation,
+        "schema": state.schema.to_json(),
+        "sites": sites,
+        "distance_sites": list(state.distances.sites),
+        "round": state.round,
+        "next_probe": state.next_probe,
+        "last_probe": state.last_probe,
+        "history": [dataclasses.asdict(entry) for entry in state.history],
+    }
+
+
+def _from_document(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> ServerState:
+    schema = AdapterSchema.from_json(document["schema"])
+    sites = {}
+    for value in document["sites"]:
+        pair = value["probe_cases"]
+        state = AdapterState.from_vector(schema, tensors[f"site/{value['name']}"])
+        sites[value["name"]] = SiteRecord(**{**value, "state": state, "probe_cases": None if pair is None else (pair[0], pair[1])})
+    return ServerState(
+        federation=document["federation"],
+        schema=schema,
+        sites=sites,
+        distances=sgca.DistanceTable(tuple(document["distance_sites"]), tensors["distance"], tensors["probes"]),
+        round=document["round"],
+        next_probe=document["next_probe"],
+        last_probe=document["last_probe"],
+        history=tuple(
+            RoundEntry(**{**entry, "heard": tuple(entry["heard"]), "probed": tuple(entry["probed"])}) for entry in document["history"]
+        ),
+    )
+
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MixturePlan",
+    "RoundEntry",
+    "ServerState",
+    "SiteRecord",
+    "common_state_of",
+    "finish_round",
+    "load",
+    "load_or_new",
+    "new_state",
+    "plan_mixtures",
+    "previous_of",
+    "probe_due",
+    "save",
+    "with_probe",
+    "with_update",
+]

@@ -1,0 +1,111 @@
+"""What `--conf key value` may say, checked before anything else starts."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam_adapters.errors import SettingError
+from sam_adapters.settings import SiteSettings
+from sam_adapters.site_directory import SiteDirectory
+
+HIDDEN_SITE = ".fedsca"
+
+
+@dataclass(frozen=True)
+class AppConfiguration:
+    """Everything the app is configured with.
+
+    Attributes:
+        site: the site directory, opened.
+        settings: the site's settings: `site.json` with the `--conf` values over it.
+        tune: start a tuning by itself after enough labels; `--conf tune false` leaves it to people (`POST /train/sam`).
+        uncertainty: score unlabelled cases in the background for the strategy `least_certain`.
+        cache_mb: memory for embeddings, in MiB; and the same again for images.
+        idle_seconds: how long no request must have come before a case is scored in the background.
+    """
+
+    site: SiteDirectory
+    settings: SiteSettings
+    tune: bool = True
+    uncertainty: bool = True
+    cache_mb: int = 512
+    idle_seconds: float = 2.0
+
+    @classmethod
+    def from_conf(cls, studies: str, conf: Mapping[str, str]) -> "AppConfiguration":
+        """Read `--conf`, over the site's `site.json`. Makes the site directory, writes nothing else.
+
+        Args:
+            studies: the studies folder given to `start_server`.
+            conf: the site's settings (`SiteSettings`) and the names of this class; `site` is a path, by default the parent of a studies
+                folder named "studies", else `<studies>/.fedsca`.
+
+        Raises:
+            SettingError: an unknown key, or a value that cannot be used.
+        """
+        if studies.startswith(("http://", "https://")):
+            raise SettingError(f"Studies are {studies!r}, but remote studies (DICOMweb) are not served yet: give a folder of images.")
+        given = {key: str(value) for key, value in conf.items()}
+        own = {key: given.pop(key) for key in (*_OWN, "site") if key in given}
+        _refuse_unknown(given)
+        site = _open_site(Path(studies), own.get("site"))
+        settings = SiteSettings.load(site.settings_file).override(given)
+        return cls(
+            site,
+            settings,
+            tune=_switch("tune", own.get("tune", "true")),
+            uncertainty=_switch("uncertainty", own.get("uncertainty", "true")),
+            cache_mb=int(_number("cache_mb", own.get("cache_mb", "512"), 16, 1_048_576)),
+            idle_seconds=_number("idle_seconds", own.get("idle_seconds", "2"), 0, 3600),
+        )
+
+    def save(self) -> None:
+        """Write `site.json`, so that tuning and the Flower client use the same settings; untouched when it says the same already."""
+        path = self.site.settings_file
+        if not path.exists() or SiteSettings.load(path) != self.settings:
+            self.settings.save(path)
+
+
+_OWN = ("tune", "uncertainty", "cache_mb", "idle_seconds")
+
+
+def default_site(studies: Path) -> Path:
+    """The site directory that belongs to a studies folder when none is named."""
+    return studies.parent if studies.name == "studies" else studies / HIDDEN_SITE
+
+
+def _open_site(studies: Path, named: str | None) -> SiteDirectory:
+    root = Path(named).expanduser() if named else default_site(studies.resolve())
+    try:
+        return SiteDirectory.open(root, studies)
+    except OSError as error:
+        raise SettingError(
+            f"Site directory {root} cannot be made ({error.strerror}): name another one with --conf site <folder>."
+        ) from error
+
+
+def _refuse_unknown(given: Mapping[str, str]) -> None:
+    known = {field.name for field in dataclasses.fields(SiteSettings)}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise SettingError(
+            f"Unknown --conf key {', '.join(map(repr, unknown))}: expected some of {', '.join(sorted({*known, *_OWN, 'site'}))}."
+        )
+
+
+def _switch(key: str, text: str) -> bool:
+    try:
+        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+    except KeyError:
+        raise SettingError(f"Setting {key} is {text!r}, expected true or false.") from None
+
+
+def _number(key: str, text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise SettingError(f"Setting {key} is {text!r}, expected a number.") from None
+    if not low <= value <= high:
+        raise SettingError(f"Setting {key} is {text!r}, expected {low:g} to {high:g}.")
+    return value

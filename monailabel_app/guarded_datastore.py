@@ -1,0 +1,227 @@
+"""MONAI Label's local datastore, kept inside the studies folder, whole after a crash, and safe for several threads.
+
+Threads: requests run in worker threads and a file watcher refreshes the index, so every public method holds one re-entrant lock; MONAI
+Label's own file lock (between processes) is always taken inside it. Files are copied under a hidden name and then renamed: a tuning that
+reads labels meanwhile sees the old file or the new one.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
+
+from monailabel_app.app_errors import NotFoundError, RequestError
+from monailabel_app.request_guard import checked_case_id, checked_tag
+from sam_adapters import atomic
+from sam_adapters.images import PICTURE_EXTENSIONS, VOLUME_EXTENSIONS
+
+FILE_EXTENSIONS = (*VOLUME_EXTENSIONS, *PICTURE_EXTENSIONS)
+
+
+@dataclass(frozen=True)
+class SavedLabel:
+    """A label as it was saved last: its tag, its file, and what the client said about it."""
+
+    tag: str
+    path: Path
+    info: Mapping[str, Any]
+
+
+class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is not typed
+    """See the module. Images lie in <studies>/, labels in <studies>/labels/<tag>/, the index in <studies>/datastore_v2.json."""
+
+    def __init__(self, studies: str, *, auto_reload: bool, read_only: bool) -> None:
+        self._thread_lock = threading.RLock()
+        self._saved: dict[str, SavedLabel] = {}
+        patterns = [f"*{extension}" for extension in FILE_EXTENSIONS]
+        super().__init__(studies, extensions=patterns, auto_reload=auto_reload, read_only=read_only)
+
+    # --- writing ----------------------------------------------------------------------------------------------------------------------
+
+    def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any] | None) -> str:
+        """Copy an image into the studies; one of the same id is replaced. Returns the id.
+
+        Raises:
+            RequestError: the id cannot be a case, or the file's ending is unknown.
+        """
+        stem, extension = self._to_id(Path(image_filename).name)
+        case = checked_case_id(image_id or stem)
+        with self._thread_lock:
+            folder = Path(self._datastore.image_path())
+            _place(Path(image_filename), folder / (case + extension))
+            _remove_other_formats(folder, case, extension)
+            info = {**(image_info or {}), "ts": int(time.time()), "name": case + extension}
+            known = self._datastore.objects.get(case)
+            labels = known.labels if known else {}
+            self._datastore.objects[case] = ImageLabelModel(image=DataModel(info=info, ext=extension), labels=labels)
+            self._update_datastore_file()
+        return case
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any] | None) -> str:
+        """Copy a label into labels/<tag>/; one of the same case and tag is replaced, whatever its format. Returns the label's id.
+
+        Raises:
+            RequestError: id or tag cannot be one, or the file's ending is unknown.
+            NotFoundError: there is no such image.
+        """
+        case, tag = checked_case_id(image_id), checked_tag(label_tag)
+        _, extension = self._to_id(Path(label_filename).name)
+        with self._thread_lock:
+            known = self._datastore.objects.get(case)
+            if known is None:
+                raise unknown_image(case)
+            folder = Path(self._datastore.label_path(tag))
+            folder.mkdir(parents=True, exist_ok=True)
+            target = folder / (case + extension)
+            _place(Path(label_filename), target)
+            _remove_other_formats(folder, case, extension)
+            info = {**(label_info or {}), "ts": int(time.time()), "name": case + extension}
+            known.labels[tag] = DataModel(info=info, ext=extension)
+            self._saved[case] = SavedLabel(tag, target, info)
+            self._update_datastore_file()
+        return case
+
+    def last_saved(self, image_id: str) -> SavedLabel | None:
+        """The label saved last for an image by this process, whatever its tag."""
+        with self._thread_lock:
+            return self._saved.get(image_id)
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image and its labels."""
+        with self._thread_lock:
+            super().remove_image(checked_case_id(image_id))
+            self.refresh()
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Remove one label."""
+        with self._thread_lock:
+            super().remove_label(checked_case_id(label_id), checked_tag(label_tag))
+            self.refresh()
+
+    def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
+        """Merge `info` into what is kept about an image."""
+        with self._thread_lock:
+            super().update_image_info(image_id, info)
+
+    def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
+        """Merge `info` into what is kept about a label."""
+        with self._thread_lock:
+            super().update_label_info(label_id, label_tag, info)
+
+    def refresh(self) -> None:
+        """Bring the index in line with the files."""
+        with self._thread_lock:
+            super().refresh()
+
+    # --- reading ----------------------------------------------------------------------------------------------------------------------
+
+    def get_image_uri(self, image_id: str) -> str:
+        """Path of an image; "" for an unknown one."""
+        with self._thread_lock:
+            return str(super().get_image_uri(image_id))
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        """What is kept about a label; empty for an unknown one."""
+        with self._thread_lock:
+            return dict(super().get_label_info(label_id, label_tag))
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """What is kept about an image; empty for an unknown one."""
+        with self._thread_lock:
+            return dict(super().get_image_info(image_id))
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """Path of a label; "" for an unknown one."""
+        with self._thread_lock:
+            return str(super().get_label_uri(label_id, label_tag))
+
+    def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """Images with a final label."""
+        with self._thread_lock:
+            return list(super().get_labeled_images(label_tag, labels))
+
+    def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """Images without a final label."""
+        with self._thread_lock:
+            return list(super().get_unlabeled_images(label_tag, labels))
+
+    def list_images(self) -> list[str]:
+        """All images."""
+        with self._thread_lock:
+            return list(super().list_images())
+
+    def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
+        """Pairs of image and final label."""
+        with self._thread_lock:
+            return list(super().datalist(full_path))
+
+    def status(self) -> dict[str, Any]:
+        """Counts, as `GET /info/` shows them."""
+        with self._thread_lock:
+            return dict(super().status())
+
+    def json(self) -> dict[str, Any]:
+        """The whole index."""
+        with self._thread_lock:
+            return dict(super().json())
+
+    # --- what MONAI Label's own methods call ------------------------------------------------------------------------------------------
+
+    def _to_id(self, file: str) -> tuple[str, str]:
+        """Case and ending of a file's name; unlike the original, only the end of the name is taken for the ending."""
+        for extension in FILE_EXTENSIONS:
+            if file.endswith(extension) and len(file) > len(extension):
+                return file[: -len(extension)], extension
+        raise RequestError(f"Files like {file[-80:]!r} are not taken: expected one of {', '.join(FILE_EXTENSIONS)}.")
+
+    def _list_files(self, path: str, patterns: Iterable[str]) -> dict[str, str]:
+        """Files of the known endings; hidden ones (writes under way, resource forks of macOS) are left out."""
+        names = [entry.name for entry in Path(path).iterdir()]
+        return {name: name for name in names if not name.startswith(".") and name.endswith(FILE_EXTENSIONS)}
+
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        """Write the index, atomically: a server killed meanwhile starts again with the old one."""
+        with FileLock(self._lock_file) if lock else nullcontext():
+            text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
+            self._ignore_event_config = True
+            path = Path(self._datastore_config_path)
+            atomic.write_bytes(path, text.encode())
+            self._config_ts = path.stat().st_mtime
+
+
+def unknown_image(case: str) -> NotFoundError:
+    """The error for an image that is not in the datastore."""
+    return NotFoundError(f"There is no image {case[:80]!a} in the datastore (GET /datastore/?output=all lists them).")
+
+
+def _place(source: Path, target: Path) -> None:
+    """Copy `source` to `target`, atomically and durably."""
+    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as out, source.open("rb") as stream:
+            shutil.copyfileobj(stream, out, 1 << 20)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    atomic.fsync_directory(target.parent)
+
+
+def _remove_other_formats(folder: Path, case: str, extension: str) -> None:
+    """Remove files of the same case with another ending: a case has one image, and one label a tag."""
+    for other in FILE_EXTENSIONS:
+        if other != extension:
+            (folder / (case + other)).unlink(missing_ok=True)

@@ -1,0 +1,91 @@
+"""`POST /infer/{model}` in the place of MONAI Label's own: same request, same reply.
+
+Two differences. The body runs in a worker thread, so that other requests are answered meanwhile (MONAI Label runs it on the event loop).
+And what the client sends is checked: `params` cannot name another image, and an image is a case, an upload or a session, never a path.
+"""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Depends, File, Form, UploadFile
+from fastapi.responses import JSONResponse, Response
+from monailabel.config import settings
+from monailabel.endpoints.infer import ResultType
+from monailabel.endpoints.user.auth import RBAC
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import get_mime_type
+from requests_toolbelt import MultipartEncoder
+
+from monailabel_app.app_errors import NotFoundError, RequestError
+from monailabel_app.request_guard import checked_case_id, checked_parameters, checked_session_id
+from monailabel_app.server_file import ServerFile
+from monailabel_app.uploads import stored_upload
+
+if TYPE_CHECKING:
+    from monailabel_app.app import FedSCALabelApp
+
+router = APIRouter(tags=["Infer"])
+
+
+@router.post("/infer/wsi/{model}", include_in_schema=False)
+@router.post("/infer/wsi_v2/{model}", include_in_schema=False)
+def refuse_whole_slide(model: str) -> None:
+    """Whole-slide pathology is not offered."""
+    raise NotFoundError(f"Model {model[:80]!a} does not work on whole-slide images: use POST /infer/{{model}}.")
+
+
+@router.post("/infer/{model}", include_in_schema=False)
+def infer(
+    model: str,
+    user: Annotated[Any, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))],
+    image: str = "",
+    session_id: str = "",
+    params: Annotated[str, Form()] = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
+    label: Annotated[UploadFile | None, File()] = None,
+    output: ResultType | None = None,
+) -> Response:
+    """Segment a case, an uploaded file or a session's image; see `infer_parameters` for `params`. An uploaded `label` is not used."""
+    if output == ResultType.dicom_seg:
+        raise RequestError("output=dicom_seg is not offered: expected image, json or all.")
+    app: FedSCALabelApp = app_instance()
+    request = checked_parameters(params)
+    app.infer_task(model)
+    with ExitStack() as stack:
+        if file is not None and not session_id:
+            request["image"] = ServerFile(stack.enter_context(stored_upload(file)))
+        elif session_id:
+            request["image"] = ServerFile(_session_image(app, session_id))
+        elif image:
+            request["image"] = checked_case_id(image)
+        else:
+            raise RequestError("No image: give a case of the datastore (image), a session (session_id) or a file.")
+        result = app.infer({**request, "model": model})
+    return _reply(result, output)
+
+
+def _session_image(app: "FedSCALabelApp", session_id: str) -> str:
+    sessions = app.sessions()
+    session = sessions.get_session(checked_session_id(session_id)) if sessions is not None else None
+    if session is None:
+        raise NotFoundError(f"There is no session {session_id} here, or it has expired: upload the image again (PUT /session/).")
+    return str(session.image)
+
+
+def _reply(result: dict[str, Any], output: Any) -> Response:
+    """MONAI Label's reply: the parameters, the file, or (by default) both as multipart/form-data. The mask's own file is removed."""
+    path = Path(str(result["file"]))
+    try:
+        if output == ResultType.json:
+            return JSONResponse(result["params"])
+        content, name = path.read_bytes(), "label" + "".join(path.suffixes)
+    finally:
+        path.unlink(missing_ok=True)
+    media_type = get_mime_type(name)
+    if output == ResultType.image:
+        return Response(content, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+    fields = {"params": (None, json.dumps(result["params"]), "application/json"), "image": (name, content, media_type)}
+    message = MultipartEncoder(fields=fields)
+    return Response(message.to_string(), media_type=message.content_type)

@@ -1,0 +1,83 @@
+"""What happens to a label that was saved: checked, written into the label log, and perhaps a tuning is queued. Returns at once.
+
+Threads: called from worker threads, one label at a time each; the label log and the datastore have their own locks.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monailabel_app.case_roles import FINAL_TAG, LABEL_INFO, CaseRoles
+from monailabel_app.engine import Engine
+from monailabel_app.guarded_datastore import GuardedDatastore, SavedLabel
+from monailabel_app.infer_parameters import checked_version
+from monailabel_app.label_check import label_problem
+from monailabel_app.tuning_queue import TuningQueue
+from sam_adapters.label_log import LabelEntry, LabelLog, label_file_sha256
+
+logger = logging.getLogger(__name__)
+
+MAX_WHO = 200
+
+
+@dataclass(frozen=True)
+class LabelIntake:
+    """Takes in the labels of one site."""
+
+    engine: Engine
+    datastore: GuardedDatastore
+    log: LabelLog
+    roles: CaseRoles
+    queue: TuningQueue
+
+    def take(self, case: str, saved: SavedLabel) -> dict[str, Any]:
+        """Take in a label that the datastore has stored.
+
+        Returns:
+            What the reply to the client says under `fedsca`: label_sha256, usable, problem, proposed_by and tuning (started, reason).
+
+        Raises:
+            RegistryError: the label log took no entry; the label itself is stored.
+        """
+        digest = label_file_sha256(saved.path)
+        problem = label_problem(Path(self.datastore.get_image_uri(case)), saved.path)
+        proposed_by = self._proposed_by(case, saved)
+        entry = LabelEntry(
+            case=case,
+            tag=saved.tag,
+            label_sha256=digest,
+            who=who_saved(saved),
+            proposed_by=proposed_by,
+            base=self.engine.base_sha256 if proposed_by is not None else None,
+        )
+        self.log.append(entry)
+        self.datastore.update_label_info(case, saved.tag, {LABEL_INFO: {"usable": problem is None, "problem": problem}})
+        started, reason = self._consider_tuning(saved.tag, problem)
+        return {
+            "label_sha256": digest,
+            "usable": problem is None,
+            "problem": problem,
+            "proposed_by": proposed_by,
+            "tuning": {"started": started, "reason": reason},
+        }
+
+    def _proposed_by(self, case: str, saved: SavedLabel) -> str | None:
+        """The version that the client names, else the one that served this case last; None when no mask of ours was asked for."""
+        named = saved.info.get("version")
+        return checked_version(named) if named not in (None, "", "active") else self.engine.last_served(case)
+
+    def _consider_tuning(self, tag: str, problem: str | None) -> tuple[bool, str]:
+        if tag != FINAL_TAG:
+            return False, f"Only labels with the tag {FINAL_TAG!r} are tuned on."
+        if problem is not None:
+            logger.warning("A saved label will not be used: %s", problem)
+            return False, "The label cannot be used, see problem."
+        decision = self.queue.consider(self.roles.label_counts(self.datastore).train)
+        return decision.start, decision.reason
+
+
+def who_saved(saved: SavedLabel) -> str:
+    """Who saved a label: the signed-in user, else what the client calls itself, else ""."""
+    who = str(saved.info.get("user") or saved.info.get("client_id") or "")
+    return "".join(character for character in who if character.isprintable())[:MAX_WHO]

@@ -1,0 +1,299 @@
+"""The gate: a candidate becomes active only if it does not get worse on the site's own validation cases.
+
+`decide` is the rule, pure. `run_gate` scores the versions and carries the verdict out. Processes: gates of one site run one after the
+other, under an flock on <site>/work/gate.lock, which the kernel releases when its holder dies. When something else becomes active
+while a gate computes (a person, through the command line), the comparison is made again with what is active then.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from sam_adapters.adapters import AdaptedNetwork
+from sam_adapters.bases import base_sha256
+from sam_adapters.cases import SkippedCase, labelled_cases, load_cases, split_cases
+from sam_adapters.errors import RegistryError
+from sam_adapters.evaluation import (
+    EVALUATION_KINDS,
+    CaseScore,
+    EvaluationCase,
+    EvaluationKind,
+    evaluation_case,
+    mean_by_kind,
+    score_cases,
+)
+from sam_adapters.file_lock import locked
+from sam_adapters.loading import load_adapted
+from sam_adapters.provenance import BASE
+from sam_adapters.registry import Registry
+from sam_adapters.segmenter import Segmenter
+from sam_adapters.settings import SiteSettings
+from sam_adapters.site_directory import SiteDirectory
+
+logger = logging.getLogger(__name__)
+
+Verdict = Literal["promoted", "rejected", "waiting"]
+MIN_CASES = 2
+ROUNDING = 1e-9
+"""Differences of mean Dice up to this are rounding, not a loss."""
+ATTEMPTS = 5
+"""How often a comparison is made again because something else became active meanwhile."""
+LOCK_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """What the gate says of a candidate.
+
+    Attributes:
+        verdict: `promoted` (now active), `rejected`, or `waiting` for a person.
+        reason: why, as a sentence.
+        figures: JSON values: number of cases, and the mean Dice of candidate, active and base for each prompt kind and over all.
+    """
+
+    verdict: Verdict
+    reason: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def decide(
+    candidate: Sequence[CaseScore],
+    active: Sequence[CaseScore],
+    base: Sequence[CaseScore],
+    *,
+    margin: float = 0.01,
+    min_cases: int = MIN_CASES,
+) -> GateDecision:
+    """Compare the mean Dice of candidate, active version and untuned base on the same cases.
+
+    Promoted is a candidate that for every kind of prompt is not below the active version by more than `margin` nor below the base at all,
+    and that over all kinds is not below the active version. So repeated promotions cannot creep below the base.
+
+    Args:
+        candidate, active, base: one score for each case and kind; the same cases and kinds in all three.
+        margin: Dice by which one kind may fall below the active version.
+        min_cases: with fewer validation cases, nothing is decided and a person is asked.
+
+    Raises:
+        ValueError: the three do not have the same cases and kinds.
+    """
+    keys = {(score.case, score.kind) for score in candidate}
+    for other in (active, base):
+        if {(score.case, score.kind) for score in other} != keys or len(other) != len(candidate):
+            raise ValueError("Candidate, active version and base must be scored on the same cases with the same kinds of prompt.")
+    cases = len({case for case, _ in keys})
+    figures = _figures(cases, candidate, active, base)
+    if cases < min_cases:
+        return GateDecision("waiting", f"Waits for a person: {_count(cases)}, at least {min_cases} are needed to decide.", figures)
+    problem = _problem(figures, margin)
+    if problem is not None:
+        return GateDecision("rejected", f"{problem} ({_count(cases)}).", figures)
+    overall = figures["overall"]
+    return GateDecision(
+        "promoted",
+        f"Mean Dice {overall['candidate']:.3f} against {overall['active']:.3f} of the active version ({_count(cases)}).",
+        figures,
+    )
+
+
+def kind_below_base(active: Sequence[CaseScore], base: Sequence[CaseScore]) -> str | None:
+    """The first kind of prompt for which the active version's mean Dice is below the base's, in words; None when there is none."""
+    floor = mean_by_kind(base)
+    for kind, value in mean_by_kind(active).items():
+        if value < floor[kind] - ROUNDING:
+            return f"{_KIND_NAMES.get(kind, kind)} Dice {value:.3f} against the untuned base's {floor[kind]:.3f}"
+    return None
+
+
+_KIND_NAMES = {"box": "box", "point": "one-point", "none": "no-prompt"}
+
+
+def _count(cases: int) -> str:
+    return "1 validation case" if cases == 1 else f"{cases} validation cases"
+
+
+def _figures(cases: int, candidate: Sequence[CaseScore], active: Sequence[CaseScore], base: Sequence[CaseScore]) -> dict[str, Any]:
+    means = {"candidate": mean_by_kind(candidate), "active": mean_by_kind(active), "base": mean_by_kind(base)}
+    kinds = {kind: {name: means[name][kind] for name in means} for kind in means["candidate"]}
+    overall = {name: float(np.mean(list(values.values()))) for name, values in means.items() if values}
+    return {"cases": cases, "kinds": kinds, "overall": overall}
+
+
+def _problem(figures: Mapping[str, Any], margin: float) -> str | None:
+    """Why the candidate must not become active, or None."""
+    for kind, mean in figures["kinds"].items():
+        name = _KIND_NAMES.get(kind, kind).capitalize()
+        if mean["candidate"] < mean["base"] - ROUNDING:
+            return f"{name} Dice {mean['candidate']:.3f} is below the untuned base's {mean['base']:.3f}"
+        if mean["candidate"] < mean["active"] - margin - ROUNDING:
+            return f"{name} Dice {mean['candidate']:.3f} is more than {margin:g} below the active version's {mean['active']:.3f}"
+    overall = figures["overall"]
+    if overall["candidate"] < overall["active"] - ROUNDING:
+        return f"Mean Dice over all prompts {overall['candidate']:.3f} is below the active version's {overall['active']:.3f}"
+    return None
+
+
+def run_gate(
+    site: SiteDirectory,
+    settings: SiteSettings,
+    version_id: str,
+    *,
+    round: int | None = None,  # the name that the registry and the federation use
+    progress: Callable[[int, int], None] | None = None,
+    adapted: AdaptedNetwork | None = None,
+) -> GateDecision:
+    """Score a candidate, the active version and the base on the validation cases, decide, and carry the decision out in the registry.
+
+    Scores of the active version and the base are kept in the registry, under everything they depend on, and computed only once.
+    A rejected candidate is marked so; one that waits stays a candidate. Should validation cases that came later show the active version
+    itself to be below the base, and the candidate no better, the base becomes active again.
+
+    Args:
+        round: the federated round that the candidate comes from; stands in the figures.
+        progress: called with (cases scored, cases to score), over all versions that need scoring.
+        adapted: the site's network if it is loaded already; its adapters are replaced. None loads one.
+
+    Raises:
+        RegistryError, UnknownVersionError: no such version, or the registry refuses.
+        AdapterError, BaseModelError, SettingError: the version or the base cannot be loaded.
+    """
+    with locked(site.work / "gate.lock", timeout=LOCK_SECONDS), Registry(site) as registry:
+        registry.get(version_id)
+        scoring = _Scoring(site, settings, registry, adapted, progress)
+        for _ in range(ATTEMPTS):
+            generation, active = registry.generation(), registry.active()
+            active_id = active.id if active else BASE
+            if active_id == version_id:
+                return GateDecision("promoted", "It is active already.")
+            scores = scoring.scores([version_id, active_id, BASE])
+            decision = decide(scores[version_id], scores[active_id], scores[BASE], margin=settings.gate_margin)
+            decision = scoring.annotated(decision, active_id, round)
+            if registry.generation() != generation:
+                continue
+            if decision.verdict != "promoted":
+                return _set_aside(registry, version_id, active_id, decision, scores, generation)
+            try:
+                registry.activate(version_id, reason=decision.reason, by="gate", figures=decision.figures, if_generation=generation)
+            except RegistryError:
+                if registry.generation() == generation:
+                    raise
+                continue  # another version became active between the comparison and now
+            return decision
+        raise RegistryError(f"What is active changed {ATTEMPTS} times while {version_id} was compared: run its gate again.")
+
+
+def _set_aside(
+    registry: Registry, version_id: str, active_id: str, decision: GateDecision, scores: Mapping[str, Sequence[CaseScore]], generation: int
+) -> GateDecision:
+    """Write down that the candidate waits or is rejected; in the latter case the active version has to hold against the base as well."""
+    if decision.verdict == "waiting":
+        registry.hold(version_id, reason=decision.reason, figures=decision.figures)
+        return decision
+    registry.reject(version_id, reason=decision.reason, figures=decision.figures)
+    fallen = kind_below_base(scores[active_id], scores[BASE]) if active_id != BASE else None
+    if fallen is not None:
+        reason = f"On the validation cases there are now, version {active_id} is below the untuned base: {fallen}."
+        try:
+            registry.activate(BASE, reason=reason, by="gate", figures=decision.figures, if_generation=generation)
+        except RegistryError as error:
+            if registry.generation() == generation:
+                raise
+            logger.warning("Not back to the base after all: %s", error)
+            return decision
+        return GateDecision("rejected", f"{decision.reason} {reason} The base is active again.", decision.figures)
+    return decision
+
+
+class _Scoring:
+    """The validation cases of one gate and the scores of versions on them."""
+
+    def __init__(
+        self,
+        site: SiteDirectory,
+        settings: SiteSettings,
+        registry: Registry,
+        adapted: AdaptedNetwork | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.adapted = adapted
+        self.progress = progress
+        # sorted: "box" of one process and another must meet under one key
+        self.kinds = cast(tuple[EvaluationKind, ...], tuple(kind for kind in EVALUATION_KINDS if kind in settings.gate_kinds))
+        self.cases, self.skipped, self.key = _validation(site, settings, self.kinds)
+
+    def scores(self, versions: Sequence[str]) -> dict[str, list[CaseScore]]:
+        """The scores of each version, kept ones where there are."""
+        kept = {version: self.registry.load_scores(version, self.key) for version in dict.fromkeys(versions)}
+        missing = [version for version, scores in kept.items() if scores is None]
+        found = {version: [CaseScore.from_dict(score) for score in scores] for version, scores in kept.items() if scores is not None}
+        for number, version in enumerate(missing):
+            found[version] = self._score(version, number, len(missing))
+        return found
+
+    def annotated(self, decision: GateDecision, active_id: str, round_number: int | None) -> GateDecision:
+        """The decision with what it was compared with, and which validation cases could not be used."""
+        figures = {**decision.figures, "active": active_id, "kinds_compared": list(self.kinds)}
+        if round_number is not None:
+            figures["round"] = round_number
+        if self.skipped:
+            figures["skipped"] = {one.case: one.reason for one in self.skipped}
+        return GateDecision(decision.verdict, decision.reason, figures)
+
+    def _score(self, version: str, number: int, versions: int) -> list[CaseScore]:
+        if not self.cases:
+            return []
+        report = self.progress
+        advance = None if report is None else lambda done, total: report(number * total + done, versions * total)
+        scores = self._compute(version, advance)
+        self.registry.save_scores(version, self.key, [score.to_dict() for score in scores])
+        return scores
+
+    def _compute(self, version: str, advance: Callable[[int, int], None] | None) -> list[CaseScore]:
+        if self.adapted is None:
+            self.adapted = load_adapted(self.settings)
+        if version == BASE:
+            self.adapted.reset()
+        else:
+            self.adapted.load(self.registry.folder(version))
+        segmenter = Segmenter(self.adapted, version=version, device=self.settings.device, bf16=self.settings.bf16)
+        return score_cases(segmenter, self.cases, self.kinds, advance)
+
+
+def _validation(
+    site: SiteDirectory, settings: SiteSettings, kinds: Sequence[EvaluationKind]
+) -> tuple[list[EvaluationCase], list[SkippedCase], str]:
+    """The validation cases, those that cannot be used, and a key over everything that scores on them depend on besides the version."""
+    validation = split_cases(labelled_cases(site, settings), site, settings).validation
+    cases: list[EvaluationCase] = []
+    skipped: list[SkippedCase] = []
+    contents: list[tuple[str, str, str]] = []
+    for loaded in load_cases(validation, settings.label_value):
+        if isinstance(loaded, SkippedCase):
+            skipped.append(loaded)
+            continue
+        case = evaluation_case(loaded, settings.gate_slices_per_case)
+        if not case.slices:
+            skipped.append(SkippedCase(case.case, "Its label holds no target."))
+            continue
+        cases.append(case)
+        contents.append((case.case, loaded.source.label_sha256, loaded.image.content_hash))
+    for one in skipped:
+        logger.warning("Validation case %s is left out: %s", one.case, one.reason)
+    value = {
+        "cases": contents,
+        "kinds": list(kinds),
+        "slices_per_case": settings.gate_slices_per_case,
+        "label_value": settings.label_value,
+        "base": base_sha256(settings.base),
+        "image_size": settings.image_size,
+        "bf16": settings.bf16,
+        "format": 1,
+    }
+    return cases, skipped, hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,273 @@
+"""Slices and prompts in, masks out: numpy at both ends, the network in between.
+
+Threads: a Segmenter may be used from several threads. One lock per segmenter guards its network; it is held for one encoder or decoder
+call at a time, never while slices are prepared or masks resized, and never while waiting for anything else. It is served first come,
+first served, so a click waits for at most one batch of a volume that is being segmented in the background. The embedding cache has a
+lock of its own, which is never held while this one is taken.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sam_adapters.adapters import AdaptedNetwork
+from sam_adapters.embedding_cache import EmbeddingCache, EmbeddingKey, SliceKey
+from sam_adapters.errors import PromptError, SegmentationCancelledError, SettingError
+from sam_adapters.fair_lock import FairLock
+from sam_adapters.preprocess import SliceFit, prepare_slice, restore_logits
+from sam_adapters.prompt_decoding import decode_prompts, to_network
+from sam_adapters.prompts import Axis, SlicePrompts, put_slice, slice_count, slice_size, take_slice
+
+BATCH_CPU = 1  # on a CPU a larger batch is no faster, and a click would wait longer
+BATCH_CUDA = 8
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A slice as the encoder sees it.
+
+    Attributes:
+        features: (256, e, e) float32 on the segmenter's device; never changed after it is made.
+        fit: where the slice lies in the network's square input.
+    """
+
+    features: Tensor
+    fit: SliceFit
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+        return self.features.nbytes
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A mask for one slice.
+
+    Attributes:
+        logits: (h, w) float32 on the slice's own pixels; above 0 is target.
+        iou: the network's own estimate of the mask's IoU with the truth.
+        low_res: (m, m) float32 logits, to be passed on as `SlicePrompts.mask` with the next click.
+    """
+
+    logits: NDArray[np.float32]
+    iou: float
+    low_res: NDArray[np.float32]
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(h, w): where the target is more likely than not."""
+        return self.logits > 0
+
+
+@dataclass(frozen=True)
+class VolumeResult:
+    """A segmented volume.
+
+    Attributes:
+        mask: (k, j, i) uint8, 1 on the target; slices that were not asked for are 0.
+        iou: estimated IoU by slice.
+        uncertainty: mean binary entropy over a slice's pixels, in bits (0 certain, 1 nothing known), by slice.
+    """
+
+    mask: NDArray[np.uint8]
+    iou: dict[int, float]
+    uncertainty: dict[int, float]
+
+
+class Segmenter:
+    """An adapted network that serves one adapter version.
+
+    Args:
+        adapted: the network; it is moved to `device` and belongs to this segmenter from then on.
+        version: the adapter version that it holds, `base` for the untuned base. Part of the cache's key.
+        device: `cpu`, `cuda`, `cuda:<n>` or `auto` (CUDA if there is one).
+        cache: shared or own embedding cache; None keeps no embeddings.
+        bf16: bfloat16 autocast of the encoder on the CPU too; on CUDA it is used wherever the device has it.
+
+    Raises:
+        SettingError: the device is not there.
+    """
+
+    def __init__(
+        self,
+        adapted: AdaptedNetwork,
+        *,
+        version: str = "base",
+        device: str | torch.device = "cpu",
+        cache: EmbeddingCache | None = None,
+        bf16: bool = False,
+    ) -> None:
+        self.adapted = adapted
+        self.version = version
+        self.cache = cache
+        self.device = resolve_device(device)
+        self.bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if self.device.type == "cuda" else bf16
+        self.batch = BATCH_CUDA if self.device.type == "cuda" else BATCH_CPU
+        self._lock = FairLock()
+        adapted.network.to(self.device)
+        adapted.set_training(False)
+
+    @property
+    def base(self) -> str:
+        """Name of the base network."""
+        return self.adapted.network.name
+
+    @property
+    def image_size(self) -> int:
+        """Side of the network's square input in pixels."""
+        return self.adapted.network.image_size
+
+    def encode(self, slice_pixels: NDArray[Any], *, key: SliceKey | None = None) -> Embedding:
+        """Embedding of one slice (h, w) or (h, w, 3); taken from the cache if `key` names a slice that is in it.
+
+        Raises:
+            ImageError: the slice cannot be used.
+        """
+        return self.encode_many([slice_pixels], keys=[key])[0]
+
+    def encode_many(self, slices: Sequence[NDArray[Any]], *, keys: Sequence[SliceKey | None] | None = None) -> list[Embedding]:
+        """Embeddings of several slices, in batches. Raises as `encode`."""
+        names = [self._key(key) for key in keys] if keys is not None else [None] * len(slices)
+        found = [self.cache.get(name) if self.cache is not None and name is not None else None for name in names]
+        missing = [place for place, embedding in enumerate(found) if embedding is None]
+        for start in range(0, len(missing), self.batch):
+            places = missing[start : start + self.batch]
+            for place, embedding in zip(places, self._encode_batch([slices[place] for place in places]), strict=True):
+                found[place] = embedding
+                name = names[place]
+                if self.cache is not None and name is not None:
+                    self.cache.put(name, embedding)
+        return [embedding for embedding in found if embedding is not None]
+
+    def decode(self, embedding: Embedding, prompts: SlicePrompts) -> Decoded:
+        """A mask for one slice; empty prompts leave the network to segment on its own.
+
+        Raises:
+            PromptError: a prompt lies outside the slice or is malformed.
+        """
+        return self.decode_many([(embedding, prompts)])[0]
+
+    def decode_many(self, items: Sequence[tuple[Embedding, SlicePrompts]]) -> list[Decoded]:
+        """Masks for several slices at once, each exactly what it is alone up to rounding. Raises as `decode`."""
+        decoded: list[Decoded] = []
+        for start in range(0, len(items), self.batch):
+            decoded += self._decode_batch(items[start : start + self.batch])
+        return decoded
+
+    def _encode_batch(self, slices: Sequence[NDArray[Any]]) -> list[Embedding]:
+        prepared = [prepare_slice(pixels, self.image_size) for pixels in slices]
+        pixels = torch.from_numpy(np.stack([item.pixels for item in prepared]))
+        # the decoder stays in float32: it is quick, and its logits are what the radiologist sees
+        with self._network_call(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            features = self.adapted.network.encode(pixels.to(self.device)).float()
+        return [Embedding(row.clone(), item.fit) for row, item in zip(features, prepared, strict=True)]
+
+    def _decode_batch(self, items: Sequence[tuple[Embedding, SlicePrompts]]) -> list[Decoded]:
+        network = self.adapted.network
+        prompts = [to_network(prompts, embedding.fit) for embedding, prompts in items]
+        side = 4 * network.embedding_size
+        for item in prompts:
+            if item.mask is not None and item.mask.shape != (side, side):
+                raise PromptError(f"Previous mask of shape {list(item.mask.shape)}, expected [{side}, {side}]: pass `low_res` on.")
+        with self._network_call():
+            features = torch.stack([embedding.features.to(self.device) for embedding, _ in items])
+            low_res, iou = decode_prompts(network, features, prompts)
+            logits = network.upscale(low_res).cpu().numpy()
+            low, scores = low_res.cpu().numpy(), iou.cpu().numpy()
+        return [
+            Decoded(restore_logits(logits[row, 0], embedding.fit), float(scores[row, 0]), low[row, 0])
+            for row, (embedding, _) in enumerate(items)
+        ]
+
+    @contextmanager
+    def _network_call(self) -> Iterator[None]:
+        """Sole use of the network, without gradients."""
+        with self._lock, torch.inference_mode():
+            yield
+
+    def _key(self, key: SliceKey | None) -> EmbeddingKey | None:
+        if key is None:
+            return None
+        return EmbeddingKey(key, self.adapted.network.sha256, self.version, self.image_size)
+
+
+def segment_volume(
+    segmenter: Segmenter,
+    array: NDArray[Any],
+    prompts: Mapping[int, SlicePrompts] | None,
+    *,
+    axis: Axis = "k",
+    content_hash: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> VolumeResult:
+    """Segment a volume slice by slice.
+
+    Args:
+        array: (k, j, i), or (k, j, i, 3) for a colour picture.
+        prompts: by slice index: only these slices are segmented. None: every slice, without prompts.
+        axis: what the slices are perpendicular to.
+        content_hash: names the image in the embedding cache; None keeps its embeddings out of it.
+        progress: called with slices done and slices in all, from this thread.
+        cancelled: asked before each batch.
+
+    Raises:
+        PromptError: a slice or prompt outside the volume. ImageError: values that cannot be used.
+        SegmentationCancelledError: `cancelled` said so; nothing is returned then.
+    """
+    wanted = {index: SlicePrompts() for index in range(slice_count(array.shape, axis))} if prompts is None else dict(prompts)
+    size = slice_size(array.shape, axis)
+    for index, item in wanted.items():
+        take_slice(array, axis, index)
+        item.check(size)
+    mask = np.zeros(array.shape[:3], np.uint8)
+    iou: dict[int, float] = {}
+    uncertainty: dict[int, float] = {}
+    order = sorted(wanted)
+    for start in range(0, len(order), segmenter.batch):
+        if cancelled is not None and cancelled():
+            raise SegmentationCancelledError(f"Segmentation was cancelled after {start} of {len(order)} slices.")
+        indices = order[start : start + segmenter.batch]
+        keys = [None if content_hash is None else SliceKey(content_hash, axis, index) for index in indices]
+        embeddings = segmenter.encode_many([take_slice(array, axis, index) for index in indices], keys=keys)
+        decoded = segmenter.decode_many([(embedding, wanted[index]) for embedding, index in zip(embeddings, indices, strict=True)])
+        for index, answer in zip(indices, decoded, strict=True):
+            put_slice(mask, axis, index, answer.mask)
+            iou[index], uncertainty[index] = answer.iou, mean_entropy(answer.logits)
+        if progress is not None:
+            progress(start + len(indices), len(order))
+    return VolumeResult(mask, iou, uncertainty)
+
+
+def mean_entropy(logits: NDArray[np.float32]) -> float:
+    """Mean over all pixels of the binary entropy of sigmoid(logits), in bits: 0 where the network is sure, 1 at logit 0."""
+    distance = np.abs(logits.astype(np.float64))  # entropy is even in the logit
+    small = np.exp(-distance)  # at most 1: nothing overflows
+    entropy = np.log1p(small) + distance * small / (1 + small)
+    return float(entropy.mean() / np.log(2))
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The torch device that a setting names; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        SettingError: there is no such device here.
+    """
+    if isinstance(device, str) and device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise SettingError(f"Device {device!r} is unknown, expected auto, cpu, cuda or cuda:<n>.") from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise SettingError(f"Device {device!r} is not supported, expected auto, cpu, cuda or cuda:<n>.")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise SettingError(f"Device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices. Use auto or cpu.")
+    return resolved

@@ -1,0 +1,68 @@
+"""What a federation agrees on."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fed_backend import launch
+from fed_backend.errors import RoundError
+from fed_backend.run_config import FederationSettings
+
+
+def test_the_bundle_knows_exactly_these_keys_with_these_defaults() -> None:
+    config = tomllib.loads((launch.FLOWER_APP / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    assert config == {"state-dir": "", "rounds": 1, **FederationSettings().to_run_config()}
+    assert {key: type(value) for key, value in config.items() if key in FederationSettings().to_run_config()} == {
+        key: type(value) for key, value in FederationSettings().to_run_config().items()
+    }
+
+
+def test_round_trips(tmp_path: Path) -> None:
+    settings = FederationSettings(federation="north", rank=4, min_sites=3, join_seconds=5, probe_every=2, caution=0.25)
+    settings.save(tmp_path)
+    assert FederationSettings.load(tmp_path) == settings
+    assert FederationSettings.from_run_config({"state-dir": "/s", "rounds": 3, **settings.to_run_config()}) == settings
+
+
+def test_whole_numbers_serve_as_seconds() -> None:
+    config = FederationSettings().to_run_config() | {"join-seconds": 7}
+    assert FederationSettings.from_run_config(config).join_seconds == 7.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rank", 0),
+        ("rank", "8"),
+        ("rank", True),
+        ("shared-depth", 0.0),
+        ("min-sites", 0),
+        ("join-seconds", 0.0),
+        ("probe-seconds", float("inf")),
+        ("caution", float("nan")),
+        ("caution", -1.0),
+        ("base", "resnet"),
+        ("probe-every", 0),
+        ("projection-size", 66),
+        ("federation", " "),
+    ],
+)
+def test_bad_values_are_refused_by_name(key: str, value: object) -> None:
+    with pytest.raises(RoundError, match=key.replace("-", "_")):
+        FederationSettings.from_run_config(FederationSettings().to_run_config() | {key: value})
+
+
+def test_missing_keys_are_named() -> None:
+    config = FederationSettings().to_run_config()
+    del config["rank"]
+    with pytest.raises(RoundError, match="lacks rank"):
+        FederationSettings.from_run_config(config)
+
+
+def test_a_federation_that_was_never_started(tmp_path: Path) -> None:
+    with pytest.raises(RoundError, match="fedsca server start"):
+        FederationSettings.load(tmp_path)
+    (tmp_path / "federation.json").write_text("{")
+    with pytest.raises(RoundError, match="cannot be read"):
+        FederationSettings.load(tmp_path)

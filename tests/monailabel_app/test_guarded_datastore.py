@@ -1,0 +1,115 @@
+"""The datastore stays in its folder, keeps one file a case and tag, and survives what kills a server."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from monailabel_app.app_errors import NotFoundError, RequestError
+from monailabel_app.guarded_datastore import GuardedDatastore
+
+BAD_IDS = ["../x", "/tmp/x", "..", ".x", "a/b", "a\\b", "x\0"]
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    folder = tmp_path / "site" / "studies"
+    folder.mkdir(parents=True)
+    for name in ("a.nii.gz", "b.png", "c.png.jpg"):
+        (folder / name).write_bytes(b"image " + name.encode())
+    return folder
+
+
+def opened(studies: Path) -> GuardedDatastore:
+    return GuardedDatastore(str(studies), auto_reload=False, read_only=False)
+
+
+def upload(folder: Path, name: str, data: bytes = b"data") -> str:
+    path = folder / name
+    path.write_bytes(data)
+    return str(path)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_cases_are_named_without_the_end_of_the_name_only(studies: Path) -> None:
+    assert sorted(opened(studies).list_images()) == ["a", "b", "c.png"]
+
+
+def test_hidden_files_are_no_cases(studies: Path) -> None:
+    (studies / "._a.nii.gz").write_bytes(b"resource fork")
+    (studies / ".tmp-x.nii.gz").write_bytes(b"being written")
+    assert sorted(opened(studies).list_images()) == ["a", "b", "c.png"]
+
+
+@pytest.mark.parametrize("bad", BAD_IDS)
+def test_nothing_is_written_under_a_bad_id_or_tag(studies: Path, tmp_path: Path, bad: str) -> None:
+    datastore = opened(studies)
+    source = upload(tmp_path, "new.nii.gz")
+    before = files(tmp_path)
+    for action in (
+        lambda: datastore.add_image(bad, source, {}),
+        lambda: datastore.save_label(bad, source, "final", {}),
+        lambda: datastore.save_label("a", source, bad, {}),
+        lambda: datastore.remove_image(bad),
+        lambda: datastore.remove_label("a", bad),
+    ):
+        with pytest.raises(RequestError):
+            action()
+    assert files(tmp_path) == before
+
+
+def test_files_that_are_no_images_are_refused(studies: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="not taken"):
+        opened(studies).add_image("x", upload(tmp_path, "x.py"), {})
+
+
+def test_a_label_of_an_unknown_image_is_refused(studies: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no image 'z'"):
+        opened(studies).save_label("z", upload(tmp_path, "z.nii.gz"), "final", {})
+
+
+def test_a_label_in_another_format_replaces_the_older_one(studies: Path, tmp_path: Path) -> None:
+    datastore = opened(studies)
+    datastore.save_label("a", upload(tmp_path, "l.nii.gz"), "final", {"client_id": "x"})
+    datastore.save_label("a", upload(tmp_path, "l.seg.nrrd", b"newer"), "final", {})
+    assert files(studies / "labels" / "final") == {"a.seg.nrrd"}
+    assert Path(datastore.get_label_uri("a", "final")).read_bytes() == b"newer"
+    saved = datastore.last_saved("a")
+    assert saved is not None
+    assert (saved.tag, saved.path) == ("final", studies / "labels" / "final" / "a.seg.nrrd")
+
+
+def test_replacing_an_image_keeps_its_labels(studies: Path, tmp_path: Path) -> None:
+    datastore = opened(studies)
+    datastore.save_label("a", upload(tmp_path, "l.nii.gz"), "final", {})
+    datastore.add_image("a", upload(tmp_path, "n.nrrd"), {})
+    assert datastore.get_labeled_images() == ["a"]
+    assert {name for name in files(studies) if name.startswith("a.")} == {"a.nrrd"}
+
+
+def test_the_index_is_whole_and_read_again(studies: Path, tmp_path: Path) -> None:
+    datastore = opened(studies)
+    datastore.save_label("a", upload(tmp_path, "l.nii.gz"), "final", {"odd": float("nan")})
+    assert json.loads((studies / "datastore_v2.json").read_text())["objects"]["a"]["labels"]["final"]["ext"] == ".nii.gz"
+    assert opened(studies).get_labeled_images() == ["a"]
+
+
+def test_reading_during_refreshes_always_sees_every_case(studies: Path) -> None:
+    datastore = opened(studies)
+    done = threading.Event()
+
+    def refresh() -> None:
+        while not done.is_set():
+            datastore.refresh()
+
+    thread = threading.Thread(target=refresh)
+    thread.start()
+    try:
+        assert all(datastore.get_image_uri("a") for _ in range(300))
+    finally:
+        done.set()
+        thread.join(10)

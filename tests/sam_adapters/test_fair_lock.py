@@ -1,0 +1,76 @@
+import threading
+import time
+
+from sam_adapters.fair_lock import FairLock
+
+DEADLINE = 30.0
+
+
+def test_is_granted_in_the_order_of_asking() -> None:
+    lock, order = FairLock(), []
+    threads = []
+    deadline = time.monotonic() + DEADLINE
+
+    def work(number: int) -> None:
+        with lock:
+            order.append(number)
+
+    with lock:
+        for number in range(5):
+            threads.append(threading.Thread(target=work, args=(number,)))
+            threads[-1].start()
+            while lock.waiting <= number and time.monotonic() < deadline:
+                pass
+    with lock:  # asked for last: all the others come first
+        order.append("last")
+    for thread in threads:
+        thread.join(timeout=DEADLINE)
+    assert order == [0, 1, 2, 3, 4, "last"]
+
+
+def test_a_greedy_loop_does_not_keep_others_out() -> None:
+    lock, turns, stop = FairLock(), [], threading.Event()
+
+    def greedy() -> None:
+        while not stop.is_set():
+            with lock:
+                turns.append("greedy")
+
+    thread = threading.Thread(target=greedy)
+    thread.start()
+    for _ in range(20):
+        with lock:
+            turns.append("click")
+    stop.set()
+    thread.join(timeout=DEADLINE)
+    assert not thread.is_alive()
+    assert turns.count("click") == 20
+
+
+def test_only_one_thread_is_inside() -> None:
+    lock, inside, seen = FairLock(), [], []
+
+    def work() -> None:
+        for _ in range(200):
+            with lock:
+                inside.append(1)
+                seen.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=DEADLINE)
+    assert seen == [1] * 800
+
+
+def test_is_released_when_the_body_fails() -> None:
+    lock = FairLock()
+    try:
+        with lock:
+            raise ValueError
+    except ValueError:
+        pass
+    with lock:
+        assert lock.waiting == 0

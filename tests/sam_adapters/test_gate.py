@@ -1,0 +1,249 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam_adapters import gate
+from sam_adapters.adapters import AdaptedNetwork
+from sam_adapters.evaluation import CaseScore
+from sam_adapters.gate import decide, kind_below_base, run_gate
+from sam_adapters.loading import load_adapted
+from sam_adapters.provenance import BASE, Provenance
+from sam_adapters.registry import Registry
+from sam_adapters.site_directory import SiteDirectory
+from tests.sam_adapters.toy_studies import SETTINGS, add_picture, make_site
+
+
+def scores(**by_kind: list[float]) -> list[CaseScore]:
+    return [CaseScore(f"case{number}", kind, value) for kind, values in by_kind.items() for number, value in enumerate(values)]
+
+
+BASE_SCORES = scores(box=[0.7, 0.8], point=[0.0, 0.1])
+ACTIVE = scores(box=[0.8, 0.9], point=[0.5, 0.7])
+
+
+@pytest.mark.parametrize(
+    ("candidate", "verdict", "reason"),
+    [
+        (scores(box=[0.85, 0.9], point=[0.6, 0.7]), "promoted", "0.762 against 0.725"),
+        (ACTIVE, "promoted", "0.725 against 0.725"),
+        # box .845 is .005 below, within the margin of .01, and the overall mean is higher
+        (scores(box=[0.8, 0.89], point=[0.6, 0.7]), "promoted", ""),
+        # box .83 is .02 below, whatever the points
+        (scores(box=[0.8, 0.86], point=[0.9, 0.9]), "rejected", "Box Dice 0.830 is more than 0.01 below the active version's 0.850"),
+        # both kinds within the margin, but the overall mean is lower
+        (scores(box=[0.8, 0.89], point=[0.5, 0.69]), "rejected", "over all prompts 0.720 is below the active version's 0.725"),
+        (scores(box=[0.6, 0.8], point=[0.9, 0.9]), "rejected", "Box Dice 0.700 is below the untuned base's 0.750"),
+        # one case gets worse, the mean does not
+        (scores(box=[0.7, 1.0], point=[0.4, 0.8]), "promoted", ""),
+    ],
+)
+def test_decisions_by_hand(candidate: list[CaseScore], verdict: str, reason: str) -> None:
+    decision = decide(candidate, ACTIVE, BASE_SCORES)
+    assert decision.verdict == verdict
+    assert reason in decision.reason
+    assert "2 validation cases" in decision.reason
+
+
+def test_the_base_is_a_floor_even_within_the_margin() -> None:
+    base = scores(box=[0.8, 0.8])
+    assert decide(scores(box=[0.799, 0.799]), scores(box=[0.805, 0.805]), base, margin=0.05).verdict == "rejected"
+    below = decide(
+        scores(box=[0.795, 0.795], point=[0.9, 0.9]), scores(box=[0.8, 0.8], point=[0.1, 0.1]), scores(box=[0.8, 0.8], point=[0, 0])
+    )
+    assert below.verdict == "rejected"
+    assert "untuned base" in below.reason
+
+
+def test_repeated_promotions_never_end_below_the_base() -> None:
+    base = active = scores(box=[0.8, 0.8], point=[0.0, 0.0])
+    for step in range(1, 30):  # each gives a little of the box away for a better point
+        candidate = scores(box=[0.85 - 0.008 * step] * 2, point=[0.03 * step] * 2)
+        if decide(candidate, active, base).verdict == "promoted":
+            active = candidate
+        assert kind_below_base(active, base) is None
+
+
+@pytest.mark.parametrize("cases", [0, 1])
+def test_fewer_than_two_cases_wait_for_a_person(cases: int) -> None:
+    decision = decide(*[scores(box=[0.9] * cases, point=[0.9] * cases)] * 3)
+    assert decision.verdict == "waiting"
+    assert "Waits for a person" in decision.reason
+    assert f"{cases} validation case" in decision.reason
+    assert "at least 2" in decision.reason
+
+
+def test_figures_hold_every_mean() -> None:
+    figures = decide(ACTIVE, ACTIVE, BASE_SCORES).figures
+    assert figures["cases"] == 2
+    assert figures["kinds"]["box"] == pytest.approx({"candidate": 0.85, "active": 0.85, "base": 0.75})
+    assert figures["overall"] == pytest.approx({"candidate": 0.725, "active": 0.725, "base": 0.4})
+
+
+def test_only_like_is_compared_with_like() -> None:
+    for other in (scores(box=[0.5, 0.5]), scores(box=[0.5], point=[0.5]), ACTIVE[:-1], [*ACTIVE, ACTIVE[0]]):
+        with pytest.raises(ValueError, match="same cases"):
+            decide(ACTIVE, other, BASE_SCORES)
+
+
+def test_kind_below_base() -> None:
+    assert kind_below_base(ACTIVE, BASE_SCORES) is None
+    assert kind_below_base(BASE_SCORES, BASE_SCORES) is None
+    assert kind_below_base(scores(box=[0.9, 0.9], point=[0.0, 0.0]), BASE_SCORES) == "one-point Dice 0.000 against the untuned base's 0.050"
+
+
+# --- run_gate, with a real registry; the network is replaced by known scores ------------------------------------------------------------
+
+
+class Scripted:
+    """Stands between run_gate and the network: a version's Dice for (box, point) by id; records what was computed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.dice: dict[str, tuple[float, float]] = {BASE: (0.7, 0.1)}
+        self.computed: list[str] = []
+        self.meanwhile = lambda version: None
+        monkeypatch.setattr(gate._Scoring, "_compute", lambda scoring, version, advance: self.score(scoring, version))
+
+    def score(self, scoring: gate._Scoring, version: str) -> list[CaseScore]:
+        self.computed.append(version)
+        self.meanwhile(version)
+        values = dict(zip(("box", "point"), self.dice[version], strict=True))
+        return [CaseScore(case.case, kind, values[kind]) for case in scoring.cases for kind in scoring.kinds]
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
+    return Scripted(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def adapted() -> AdaptedNetwork:
+    return load_adapted(SETTINGS)
+
+
+def add_version(site: SiteDirectory, adapted: AdaptedNetwork, folder: Path, seed: int, scale: float = 1e-3) -> str:
+    """A version whose B are random numbers."""
+    adapted.reset()
+    state = adapted.shared_state()
+    rng = np.random.default_rng(seed)
+    tensors = {name: (scale * rng.normal(size=value.shape)).astype(np.float32) for name, value in state.tensors.items()}
+    adapted.load_shared(dataclasses.replace(state, tensors=tensors))
+    adapted.save(folder / str(seed))
+    adapted.reset()
+    with Registry(site) as registry:
+        return registry.add(folder / str(seed), Provenance("local", adapted.schema.base, adapted.schema.id, "site")).id
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> SiteDirectory:
+    return make_site(tmp_path / "site", train=1, validation=3)
+
+
+def active_id(site: SiteDirectory) -> str:
+    with Registry(site) as registry:
+        active = registry.active()
+    return active.id if active else BASE
+
+
+def test_a_better_candidate_becomes_active(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    version = add_version(site, adapted, tmp_path, 1)
+    scripted.dice[version] = (0.8, 0.6)
+    decision = run_gate(site, SETTINGS, version, round=7)
+    assert decision.verdict == "promoted"
+    assert active_id(site) == version
+    with Registry(site) as registry:
+        written = registry.decisions(version)[-1]
+    assert (written.action, written.by, written.reason) == ("activated", "gate", decision.reason)
+    assert written.figures["kinds"]["point"] == pytest.approx({"candidate": 0.6, "active": 0.1, "base": 0.1})
+    assert written.figures["round"] == 7
+    assert run_gate(site, SETTINGS, version).verdict == "promoted"  # again: nothing happens
+    with Registry(site) as registry:
+        assert len(registry.decisions(version)) == 1
+
+
+def test_a_worse_candidate_is_rejected_and_nothing_else_changes(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    good, bad = (add_version(site, adapted, tmp_path, seed) for seed in (1, 2))
+    scripted.dice |= {good: (0.8, 0.6), bad: (0.78, 0.9)}
+    run_gate(site, SETTINGS, good)
+    decision = run_gate(site, SETTINGS, bad)
+    assert decision.verdict == "rejected"
+    assert "more than 0.01 below" in decision.reason
+    assert active_id(site) == good
+    with Registry(site) as registry:
+        assert registry.get(bad).state == "rejected"
+
+
+def test_scores_are_computed_once_for_each_set_of_validation_cases(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    first, second, third = (add_version(site, adapted, tmp_path, seed) for seed in (1, 2, 3))
+    scripted.dice |= {first: (0.8, 0.6), second: (0.81, 0.7), third: (0.5, 0.5)}
+    run_gate(site, SETTINGS, first)
+    run_gate(site, SETTINGS, second)
+    assert scripted.computed == [first, BASE, second]
+    add_picture(site, "v1", 77)  # the label changes
+    run_gate(site, SETTINGS, third)
+    assert scripted.computed[3:] == [third, second, BASE]
+    run_gate(site, dataclasses.replace(SETTINGS, gate_slices_per_case=2), third)
+    assert scripted.computed[6:] == [third, second, BASE]
+
+
+@pytest.mark.parametrize("validation", [0, 1])
+def test_too_few_validation_cases_wait(tmp_path, adapted, scripted, validation) -> None:  # type: ignore[no-untyped-def]
+    site = make_site(tmp_path / "site", train=1, validation=validation)
+    version = add_version(site, adapted, tmp_path, 1)
+    scripted.dice[version] = (0.9, 0.9)
+    decision = run_gate(site, SETTINGS, version)
+    assert decision.verdict == "waiting"
+    assert active_id(site) == BASE
+    with Registry(site) as registry:
+        assert registry.get(version).state == "candidate"
+        assert registry.decisions(version)[-1].action == "held"
+
+
+def test_unusable_validation_cases_are_named_and_left_out(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    version = add_version(site, adapted, tmp_path, 1)
+    scripted.dice[version] = (0.9, 0.9)
+    (site.studies / "v0.png").write_bytes(b"")
+    decision = run_gate(site, SETTINGS, version)
+    assert decision.verdict == "promoted"
+    assert decision.figures["cases"] == 2
+    assert "empty" in decision.figures["skipped"]["v0"]
+
+
+def test_an_active_version_that_fell_below_the_base_gives_way_to_it(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    active, worse = (add_version(site, adapted, tmp_path, seed) for seed in (1, 2))
+    scripted.dice |= {active: (0.8, 0.6), worse: (0.5, 0.5)}
+    run_gate(site, SETTINGS, active)
+    add_picture(site, "v1", 78)
+    scripted.dice[active] = (0.65, 0.6)
+    decision = run_gate(site, SETTINGS, worse)
+    assert decision.verdict == "rejected"
+    assert "box Dice 0.650 against the untuned base's 0.700" in decision.reason
+    assert active_id(site) == BASE
+
+
+def test_what_became_active_meanwhile_is_what_counts(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    candidate, rival = (add_version(site, adapted, tmp_path, seed) for seed in (1, 2))
+    scripted.dice |= {candidate: (0.8, 0.6), rival: (0.9, 0.9)}
+
+    def a_person_activates_the_rival(version: str) -> None:
+        if version == candidate:
+            with Registry(site) as registry:
+                registry.activate(rival, reason="looks better", by="dr. test")
+
+    scripted.meanwhile = a_person_activates_the_rival
+    decision = run_gate(site, SETTINGS, candidate)
+    assert decision.verdict == "rejected"
+    assert active_id(site) == rival
+    assert scripted.computed == [candidate, BASE, rival]
+
+
+def test_versions_are_scored_with_their_own_adapters(site, adapted, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    version = add_version(site, adapted, tmp_path, 1, scale=0.1)
+    calls: list[tuple[int, int]] = []
+    decision = run_gate(site, SETTINGS, version, adapted=adapted, progress=lambda done, total: calls.append((done, total)))
+    means = decision.figures["kinds"]["box"]
+    assert means["base"] == means["active"]
+    assert means["candidate"] != means["base"]
+    assert means["base"] > 0.7
+    assert calls == [(number, 6) for number in range(1, 7)]
