@@ -139,6 +139,10 @@ class FederatedRound:
         if "refusal" in answer.fields:
             self._refuse(answer, site, f"The site declined: {answer.text('refusal')}")
             return
+        own_name = answer.text("site")
+        if own_name != site:
+            self._refuse(answer, site, f"It calls itself {own_name!r} but is registered as {site}: set `name` in its site.json to {site}.")
+            return
         self.report.count_bytes(site, "update", answer.payload)
         try:
             update = wire.decode_update(answer.payload, self.state.schema, site=site, round=self.number)

@@ -198,6 +198,15 @@ def run_argv(run_config: Mapping[str, ConfigValue], *, app: Path = FLOWER_APP, s
     return argv + (["--stream"] if stream else [])
 
 
+def register_argv(*, site_name: str, public_key: Path) -> list[str]:
+    """Command line that registers a site's node at a SuperLink with node authentication, through the connection of `write_connection`.
+
+    Raises:
+        SettingError: a site name that cannot be used.
+    """
+    return [flower_command("flwr"), "supernode", "register", str(public_key), CONNECTION, "--name", checked_site_name(site_name)]
+
+
 def write_connection(flwr_home: Path, *, address: str, root_certificates: Path | None = None) -> Path:
     """Write `<flwr_home>/config.toml`, the file from which `flwr run` learns where the SuperLink is. Returns its path.
 

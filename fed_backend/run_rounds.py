@@ -1,4 +1,4 @@
-"""Running rounds on a SuperLink that is up: submit a run, wait for its end, read what happened.
+"""The operator's work on a SuperLink that is up: submit a run and wait for its end, read what happened, let sites in.
 
 Processes: starts `flwr run`, which prints the server's log and ends with the run; at the deadline it is ended. The rounds themselves run in
 the ServerApp's process, which the SuperLink started.
@@ -36,19 +36,35 @@ def run_rounds(state_folder: Path, rounds: int = 1) -> list[Mapping[str, Any]]:
     Raises:
         RoundError, LaunchError: the federation was never started, its SuperLink does not answer, or the run ended without doing the rounds.
     """
-    settings, server = FederationSettings.load(state_folder), ServerAddress.load(state_folder)
+    settings, environment = FederationSettings.load(state_folder), _connected(state_folder)
+    before = {path.name for path in round_files(state_folder) if read_round(path)["status"] != "running"}  # a killed round is run again
+    argv = launch.run_argv(run_config(state_folder, settings, rounds))
+    _run(argv, environment, longest_run(settings, rounds))
+    done = [read_round(path) for path in round_files(state_folder) if path.name not in before]
+    if len([report for report in done if report["status"] != "running"]) < rounds:
+        raise RoundError(f"The run ended after {len(done)} of {rounds} rounds: its log is above, and in the SuperLink's output.")
+    return done
+
+
+def register_site(state_folder: Path, name: str, public_key: Path) -> None:
+    """Register a site's node at the running SuperLink.
+
+    Raises:
+        RoundError, LaunchError: the SuperLink does not answer, or refuses.
+    """
+    environment = _connected(state_folder)
+    _run(launch.register_argv(site_name=name, public_key=public_key), environment, _START_SECONDS)
+
+
+def _connected(state_folder: Path) -> dict[str, str]:
+    """Environment of `flwr` with a connection to the running SuperLink."""
+    server = ServerAddress.load(state_folder)
     if not launch.answers(*launch.split_address(server.address), seconds=5.0):
         raise RoundError(f"Nothing answers at {server.address}: start the server with `fedsca server start --state {state_folder}`.")
     flwr_home = state_folder / launch.SERVER_FLWR_HOME
     root = Path(server.root_certificates) if server.root_certificates else None
     launch.write_connection(flwr_home, address=server.address, root_certificates=root)
-    before = {path.name for path in round_files(state_folder) if read_round(path)["status"] != "running"}  # a killed round is run again
-    argv = launch.run_argv(run_config(state_folder, settings, rounds))
-    _run(argv, launch.flower_environment(flwr_home), longest_run(settings, rounds))
-    done = [read_round(path) for path in round_files(state_folder) if path.name not in before]
-    if len([report for report in done if report["status"] != "running"]) < rounds:
-        raise RoundError(f"The run ended after {len(done)} of {rounds} rounds: its log is above, and in the SuperLink's output.")
-    return done
+    return launch.flower_environment(flwr_home)
 
 
 def _run(argv: list[str], environment: Mapping[str, str], seconds: float) -> None:
@@ -56,7 +72,7 @@ def _run(argv: list[str], environment: Mapping[str, str], seconds: float) -> Non
         try:
             code = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired as error:
-            raise RoundError(f"The run has not ended after {seconds:.0f} s, longer than all its waits together: see its log.") from error
+            raise RoundError(f"`flwr {argv[1]}` has not ended after {seconds:.0f} s, longer than all its waits together.") from error
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -65,4 +81,4 @@ def _run(argv: list[str], environment: Mapping[str, str], seconds: float) -> Non
                 except subprocess.TimeoutExpired:
                     process.kill()
     if code != 0:
-        raise RoundError(f"`flwr run` ended with code {code}: its message is above.")
+        raise RoundError(f"`{' '.join(['flwr', *argv[1:3]])}` ended with code {code}: its message is above.")

@@ -87,6 +87,8 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
         reason = current.too_few()
         if reason is not None:
             log(WARNING, "%s", reason)
+            with self._timed("mixture"):
+                self._ask(grid, self._notices(settings.update_seconds), settings.update_seconds)
             current.skip(reason)
             return self._close()
         with self._timed("probe"):
@@ -136,8 +138,7 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
         for site, payload in self._round.mixtures().items():
             fields: dict[str, Value] = {"kind": "mixture", "payload": payload}
             yield self._message(self._round.members[site], MessageType.EVALUATE, fields, seconds)
-        for node, reason in self._round.refused.items():
-            yield self._message(node, MessageType.EVALUATE, {"kind": "refused", "reason": reason}, seconds)
+        yield from self._notices(seconds)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Write the verdicts down."""
@@ -174,6 +175,11 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
             "schema": schema.id,
         }
         return Message(to_content(common | fields), node, message_type, ttl=seconds, group_id=str(self._round.number))
+
+    def _notices(self, seconds: float) -> Iterator[Message]:
+        """Why refused nodes get no mixture."""
+        for node, reason in self._round.refused.items():
+            yield self._message(node, MessageType.EVALUATE, {"kind": "refused", "reason": reason}, seconds)
 
     def _ask(self, grid: Grid, messages: Iterable[Message], seconds: float) -> list[Message]:
         self._asked = list(messages)

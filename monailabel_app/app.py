@@ -6,6 +6,7 @@ Threads: requests run in worker threads. What they share has its own locks: engi
 """
 
 import logging
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         roles: which cases train, validate and test.
         scores: uncertainty of unlabelled cases.
         tuning_queue: tunings that wait or run.
+        saving: held while a label is stored and taken in, so that what is logged is what was stored.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
@@ -86,6 +88,7 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
             labels=[site_settings.label_name],
         )
         self._intake = LabelIntake(self.engine, self.datastore(), LabelLog(site.label_log_file), self.roles, self.tuning_queue)
+        self.saving = threading.Lock()
         self._worker: UncertaintyWorker | None = None
 
     # --- what MONAI Label builds an app from ------------------------------------------------------------------------------------------

@@ -57,9 +57,10 @@ def put_label(
         info.pop("user", None)
     case, checked = checked_case_id(image), checked_tag(tag or FINAL_TAG)
     app: FedSCALabelApp = app_instance()
-    with stored_upload(label) as path:
+    with stored_upload(label) as path, app.saving:
         label_id = app.datastore().save_label(case, str(path), checked, info)
-    return {**app.on_save_label(case, label_id), "image": case, "label": label_id}
+        taken = app.on_save_label(case, label_id)
+    return {**taken, "image": case, "label": label_id}
 
 
 @router.put("/session/", include_in_schema=False)

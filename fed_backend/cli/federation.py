@@ -102,6 +102,22 @@ def run_round(state: Path = _STATE, rounds: int = typer.Option(1, min=1, max=10_
         raise typer.Exit(1)
 
 
+@server_app.command("register")
+def register(
+    state: Path = _STATE,
+    name: str = typer.Option(..., help="The site's name: the one in its site.json."),
+    public_key: Path = typer.Option(..., exists=True, help="Public key of the site's node, for example node.pub."),
+) -> None:
+    """Let a site's node in, on a running server with --node-authentication.
+
+    The hospital makes the key pair (`ssh-keygen -t ecdsa -b 384 -f node`), keeps the private key for `fedsca site join --node-key`, and
+    hands over the public one. Nobody without the private key can then speak for this site.
+    """
+    from fed_backend.run_rounds import register_site
+
+    register_site(state, name, public_key)
+
+
 @server_app.command("status")
 def server_status(state: Path = _STATE) -> None:
     """What the server knows of its sites: cases, the last round heard, the weights of the last mixture, the last verdict."""

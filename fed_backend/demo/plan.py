@@ -68,9 +68,9 @@ class Level:
 
 
 LADDER = (
-    Level(96, 16, 0, 0, 4, True),
-    Level(72, 12, 0, 0, 3, True),
-    Level(60, 12, 0, 0, 3, True),
+    Level(96, 24, 0, 0, 4, True),
+    Level(72, 20, 0, 0, 3, True),
+    Level(60, 16, 0, 0, 3, True),
     Level(48, 12, 0, 6, 3, True),
     Level(48, 12, 0, 5, 2, False),
     Level(40, 12, 0, 4, 2, False),
@@ -230,7 +230,7 @@ def _hospital_cost(level: Level, item: Inventory, plan: HospitalPlan, kinds: tup
     rounds = len(plan.waves)
     scorings = 1 + rounds + (rounds if level.score_every_tuning else 1)
     trained = sum(plan.waves)
-    labelled = len(plan.val) * min(level.label_slices, 3) + trained * level.label_slices
+    labelled = slices(plan.val, level.label_slices) + slices(item.train[:trained], level.label_slices)
     gate = slices(plan.val, GATE_SLICES) * look
     probe = min(trained, PROBE_CASES) * 2 * TRAIN * size
     tuning = APP_START + level.steps * 2 * TRAIN * size + 2 * gate

@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def test_help_says_what_each_argument_is(run: Run) -> None:
 
 
 def test_version_and_unknown_command(run: Run) -> None:
-    assert run("--version")[:2] == (0, "fedsca-label 0.1.0\n")
+    assert run("--version")[:2] == (0, f"fedsca-label {importlib.metadata.version('fedsca-label')}\n")
     code, _, errors = run("activate")
     assert code == 2
     assert "No such command 'activate'" in errors

@@ -22,7 +22,6 @@ from sam_adapters.site_directory import SiteDirectory
 from tests.fed_backend.toy_sites import FakeClock, ToyFederation, ToySite
 from tests.fed_backend.toys import SCHEMA, toy_state
 
-
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound to it
 
 
@@ -106,6 +105,9 @@ def test_run_round_needs_a_started_server(tmp_path: Path) -> None:
     launch.ServerAddress(f"127.0.0.1:{launch.free_port()}").save(tmp_path)
     with pytest.raises(RoundError, match="Nothing answers"):
         call(server_app, "run-round", "--state", tmp_path)
+    (tmp_path / "node.pub").touch()
+    with pytest.raises(RoundError, match="Nothing answers"):
+        call(server_app, "register", "--state", tmp_path, "--name", "A", "--public-key", tmp_path / "node.pub")
 
 
 def test_server_status_before_and_after_rounds(tmp_path: Path) -> None:
@@ -159,7 +161,7 @@ def test_site_status_lists_rounds(tmp_path: Path) -> None:
     assert all(text in row for text in ("3", "base", "B 0.75, A 0.25", "5 / 0", "Worse."))
 
 
-@pytest.mark.parametrize(("app", "commands"), [(server_app, ("start", "run-round", "status")), (site_app, ("join", "status"))])
+@pytest.mark.parametrize(("app", "commands"), [(server_app, ("start", "run-round", "register", "status")), (site_app, ("join", "status"))])
 def test_help_teaches(app: object, commands: Sequence[str]) -> None:
     for command in commands:
         result = call(app, command, "--help")

@@ -108,6 +108,11 @@ def test_every_text_that_is_accepted_arrives(text: str) -> None:
         assert parse_config_args([launch.config_text({"key": text, "next": 1})]) == {"key": text, "next": 1}
 
 
+def test_register_names_the_site(tmp_path: Path) -> None:
+    argv = launch.register_argv(site_name="A", public_key=tmp_path / "node.pub")
+    assert argv[1:] == ["supernode", "register", str(tmp_path / "node.pub"), "federation", "--name", "A"]
+
+
 def test_connection_file(tmp_path: Path) -> None:
     path = launch.write_connection(tmp_path / "home", address="127.0.0.1:9300")
     assert tomllib.loads(path.read_text()) == {

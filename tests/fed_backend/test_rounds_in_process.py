@@ -1,6 +1,5 @@
 """Whole rounds in one process with everything real but the transport: ServerApp, ClientApp, registry, network, probe, gate."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +35,8 @@ def test_two_rounds_with_three_sites(tmp_path: Path) -> None:
     for index, site in enumerate(sites):
         add_version(site, tmp_path / f"scratch-{index}", seed=index)
     state = tmp_path / "server"
-    start = time.monotonic()
     run(state, sites, 1)
     run(state, sites, 1)  # a new run: the server remembers
-    assert time.monotonic() - start < 120
 
     first, second = reports_of(state)
     for report in (first, second):

@@ -165,7 +165,7 @@ def test_with_node_authentication_the_registered_name_counts(tmp_path: Path) -> 
     assert set(report["sites"]) == {"A", "B"}
     (refusal,) = report["refusals"]
     assert refusal["site"] == "C"
-    assert "site is 'A', expected 'C'" in refusal["reason"]
+    assert "calls itself 'A' but is registered as C" in refusal["reason"]
 
 
 def test_a_name_that_is_none_is_refused_under_the_node(tmp_path: Path) -> None:
@@ -232,6 +232,7 @@ def test_a_quorum_that_refusals_break_is_skipped_too(tmp_path: Path) -> None:
     grid.change["B"] = only("update", lambda fields: fields | {"refusal": "Not today."})
     strategy_on(tmp_path).start(grid, num_rounds=1)
     assert reports_of(tmp_path)[0]["reason"].startswith("1 of at least 2 sites took part (1 refused or lost)")
+    assert grid.sites[1].told == ["The site declined: Not today."]
 
 
 def test_it_waits_for_the_expected_sites_but_goes_on_with_a_quorum(tmp_path: Path) -> None:

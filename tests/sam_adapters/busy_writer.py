@@ -3,7 +3,8 @@
     python -m tests.sam_adapters.busy_writer <site> <folder of adapters> <number> <turns>
 
 Each turn opens the registry anew (which clears up after the dead), adds a version, activates it or rolls back, records a round and logs
-a label, then says `did <turn>`. With 0 turns: says `ready`, waits for a line, and adds one version.
+a label, then says `did <turn>`. With 0 turns: says `ready`, then makes the registry of each site that a line of input names, adds one
+version to it and says `did`.
 """
 
 import sys
@@ -19,8 +20,10 @@ from tests.sam_adapters.toy_adapter import toy_provenance
 def main(site: SiteDirectory, adapters: Path, number: int, turns: int) -> None:
     if turns == 0:
         say("ready")
-        sys.stdin.readline()
-        Registry(site).add(adapters / "0", toy_provenance())
+        for line in sys.stdin:
+            with Registry(SiteDirectory(Path(line.strip()))) as registry:
+                registry.add(adapters / "0", toy_provenance())
+            say("did")
     for turn in range(turns):
         one_turn(site, adapters, number, turn)
         say(f"did {turn}")

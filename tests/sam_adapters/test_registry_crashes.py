@@ -90,22 +90,23 @@ def test_many_processes_write_while_some_are_killed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_many_processes_make_the_same_registry_at_the_same_moment(tmp_path: Path) -> None:
-    for attempt in range(3):
+    adapters = tmp_path / "made"
+    make_adapter(adapters / "0", 0)
+    processes = [start("busy_writer", tmp_path, adapters, number, 0) for number in range(6)]
+    pipes = [(process.stdin, process.stdout) for process in processes]
+    assert all(out is not None and out.readline() == "ready\n" for _, out in pipes)  # everything is imported, all wait for a line
+    for attempt in range(10):
         site = SiteDirectory.open(tmp_path / f"site-{attempt}")
-        adapters = tmp_path / f"made-{attempt}"
-        make_adapter(adapters / "0", 0)
-        processes = [start("busy_writer", site.root, adapters, number, 0) for number in range(6)]
-        for process in processes:  # all have imported everything and wait for a line
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        for process in processes:
-            _, errors = process.communicate(timeout=60)
-            assert process.returncode == 0, errors
+        for to, _ in pipes:
+            assert to is not None
+            to.write(f"{site.root}\n")
+            to.flush()
+        answers = [out.readline() for _, out in pipes if out is not None]
+        assert answers == ["did\n"] * 6
         assert [version.state for version in Registry(site).versions()] == ["candidate"]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
 
 
 def test_a_living_writers_folder_is_left_alone_and_a_dead_ones_is_removed(tmp_path: Path) -> None:
