@@ -321,9 +321,10 @@ def _same_in_half_precision(one: AdapterState, other: AdapterState) -> bool:
 def _repeated(registry: Registry, known: RoundRecord) -> MixtureReply:
     """What was said when this round's mixture came first."""
     candidate = known.received_version or ""
-    about = registry.decisions(candidate)[-1:] if candidate else []
-    figures = about[0].figures if about else {}
-    before = (about[0].previous if about else None) or known.sent_version or BASE
+    # A person may have decided about the version since (activated it, rolled back to it): only the gate's decisions carry figures.
+    judged = [decision for decision in registry.decisions(candidate) if decision.figures] if candidate else []
+    figures = judged[-1].figures if judged else {}
+    before = (judged[-1].previous if judged else None) or known.sent_version or BASE
     now = registry.active()
     return MixtureReply(
         known.decision or "", known.reason or "", before, candidate, now.id if now else BASE, json.loads(json.dumps(figures))

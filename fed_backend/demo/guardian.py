@@ -57,11 +57,12 @@ def stop_family(*, grace: float) -> None:
 
 
 def _living_descendants() -> list[psutil.Process]:
+    """Descendants that are not gone. A zombie of our own counts until it is reaped: threads of it may still be running."""
     _reap()
-    living = []
+    me, living = os.getpid(), []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE:
+            if process.status() != psutil.STATUS_ZOMBIE or process.ppid() == me:
                 living.append(process)
     return living
 

@@ -180,6 +180,21 @@ def test_a_mixture_delivered_twice_has_one_effect(member: Member, schema: Adapte
     assert len(gate.calls) == 3
 
 
+def test_a_repeated_reply_tells_the_gates_figures_whatever_a_person_did_since(
+    member: Member, schema: AdapterSchema, gate: Gate, tmp_path: Path
+) -> None:
+    gate.verdict = "promoted"
+    add_version(member.site, tmp_path)
+    first = client_site.receive_mixture(member, info(schema), mixture(schema))
+    assert first.figures
+    with Registry(member.site) as registry:
+        registry.rollback(reason="a second look", by="a person")
+        registry.activate(first.candidate, reason="it was good", by="a person")
+    again = client_site.receive_mixture(member, info(schema), mixture(schema))
+    assert again.figures == first.figures
+    assert again.active_before == first.active_before
+
+
 def test_a_gate_that_was_killed_is_run_again(
     member: Member, schema: AdapterSchema, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 def test_a_killed_tuning_goes_on_to_exactly_the_same_weights(site, cases, adapted) -> None:  # type: ignore[no-untyped-def]
     killed = subprocess.run([sys.executable, "-c", KILLED, str(site.root)], cwd=Path(__file__).parents[2], timeout=240, check=False)
     assert killed.returncode == -signal.SIGKILL
