@@ -84,7 +84,12 @@ def start_process(folder: Path, studies: Path, port: int, conf: Mapping[str, str
     arguments += ["--host", "127.0.0.1", "--port", str(port)]
     for key, value in conf.items():
         arguments += ["--conf", key, value]
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    # Threads that wait do not spin: server, tuning and other tests share two cores.
+    threads = {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+    }
     with (folder / "server.log").open("wb") as log:
         return subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT, cwd=folder, env={**os.environ, **threads})
 

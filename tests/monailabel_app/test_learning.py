@@ -33,7 +33,8 @@ QUICK = {
     "gate_slices_per_case": "1",
     "idle_seconds": "0.3",
 }
-TUNING_SECONDS = 240.0
+TUNING_SECONDS = 400.0
+"""Ten times what it takes: the machine may be busy."""
 
 
 def make_site(folder: Path) -> tuple[Path, dict[str, NDArray[np.bool_]]]:
@@ -67,6 +68,7 @@ class Radiologist:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_saved_labels_lead_to_a_new_version_that_serves(tmp_path: Path) -> None:
     studies, targets = make_site(tmp_path)
     (tmp_path / "desk").mkdir()
@@ -133,6 +135,7 @@ def check_switching(person: Radiologist, version: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_tuning_is_stopped_by_request_and_ends_with_its_server(tmp_path: Path) -> None:
     studies, targets = make_site(tmp_path)
     (studies / "labels" / "final").mkdir(parents=True)
