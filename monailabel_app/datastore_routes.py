@@ -13,7 +13,7 @@ from monailabel.endpoints import session as monailabel_session
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 
-from monailabel_app.case_roles import FINAL_TAG
+from monailabel_app.case_roles import FINAL_TAG, LABEL_INFO
 from monailabel_app.infer_parameters import checked_version
 from monailabel_app.label_check import header_geometry
 from monailabel_app.request_guard import checked_case_id, checked_parameters, checked_tag
@@ -48,7 +48,8 @@ def put_label(
     user: Annotator, image: str, label: Annotated[UploadFile, File()], tag: str = FINAL_TAG, params: Annotated[str, Form()] = "{}"
 ) -> dict[str, Any]:
     """Save a finished label. The reply says under `fedsca` whether it can be tuned on and whether a tuning was queued."""
-    info = {**checked_parameters(params, reserved=frozenset())}
+    info = checked_parameters(params, reserved=frozenset())
+    info.pop(LABEL_INFO, None)  # that is for `label_intake` to say
     if info.get("version") not in (None, "", "active"):
         checked_version(info["version"])
     if settings.MONAI_LABEL_AUTH_ENABLE:

@@ -52,7 +52,8 @@ class LabelIntake:
             base=self.engine.base_sha256 if proposed_by is not None else None,
         )
         self.log.append(entry)
-        self.datastore.update_label_info(case, saved.tag, {LABEL_INFO: {"usable": problem is None, "problem": problem}})
+        if problem is not None:  # a new label counts as usable by itself, so the index is written a second time only here
+            self.datastore.update_label_info(case, saved.tag, {LABEL_INFO: {"usable": False, "problem": problem}})
         started, reason = self._consider_tuning(saved.tag, problem)
         return {
             "label_sha256": digest,

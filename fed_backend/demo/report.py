@@ -13,6 +13,8 @@ from fed_backend.demo.matrix_picture import matrix_picture
 from fed_backend.demo.result import DemoResult, HospitalEntry, dice_of, kinds_of, mean_over_hospitals, scored_phases, site_bytes
 from sam_adapters import atomic
 
+PURPOSES = ("update", "probe_request", "probe_reply", "mixture")
+
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """No script, no font, no request: the page shows what is in it and nothing else."""
 
@@ -94,9 +96,9 @@ def _tiles(result: DemoResult) -> list[dict[str, Any]]:
 
 
 def _purposes(result: DemoResult) -> list[str]:
-    """What bytes were spent on in any round, in the order of first appearance."""
-    found = [purpose for entry in result["rounds"] for site in entry["bytes"].values() for purpose in site]
-    return list(dict.fromkeys(found))
+    """What bytes were spent on in any round, in the order in which it is sent; unknown purposes last."""
+    found = {purpose for entry in result["rounds"] for site in entry["bytes"].values() for purpose in site}
+    return [purpose for purpose in PURPOSES if purpose in found] + sorted(found - set(PURPOSES))
 
 
 def _timeline(result: DemoResult) -> list[dict[str, Any]]:
@@ -104,7 +106,7 @@ def _timeline(result: DemoResult) -> list[dict[str, Any]]:
     total = max(result["seconds"], 1e-9)
     return [
         {
-            "title": phase["title"],
+            "title": f"Measuring: {phase['title']}" if phase["scored"] else phase["title"],
             "left": 100 * phase["started"] / total,
             "width": 100 * phase["seconds"] / total,
             "seconds": phase["seconds"],

@@ -49,15 +49,15 @@ def run_demo(options: DemoOptions, display: Display) -> DemoResult:
 
     Raises:
         DemoError: a part failed; the report says how far it came.
-        KeyboardInterrupt: Ctrl-C or a signal; everything is stopped.
+        KeyboardInterrupt: Ctrl-C or a signal; everything is stopped, and what was measured is reported.
     """
     demo = Demo(options, display)
     try:
         with terminate_as_interrupt():
             demo.prepare()
             demo.run()
-    except DemoError as error:
-        demo.problems.append(str(error).splitlines()[0])
+    except (DemoError, KeyboardInterrupt) as error:
+        demo.problems.append(str(error).partition("\n")[0] or "The demo was interrupted.")
         if demo.logs:
             demo.finish()
         raise

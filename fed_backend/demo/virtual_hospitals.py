@@ -235,18 +235,21 @@ def _anatomy(rng: np.random.Generator, z: Volume, y: Volume, x: Volume) -> list[
 
 
 def _lesion_depth(style: Protocol, rng: np.random.Generator, size: tuple[int, int, int]) -> Volume:
-    """Signed depth of the lesion, positive inside: a slanted, lumpy ellipsoid in the liver over about five of eight slices."""
+    """Signed depth of the lesion, positive inside: a slanted, lumpy ellipsoid in the liver over about two thirds of the slices."""
     axes = [np.linspace(-1, 1, count, dtype=np.float32) for count in size]
     z, y, x = np.meshgrid(*axes, indexing="ij")
     radius = float(rng.uniform(*style.lesion_radius))
     turn, distance = float(rng.uniform(0, 2 * math.pi)), float(rng.uniform(0, 0.12))
-    centre = (float(rng.uniform(-0.25, 0.25)), -0.08 + distance * math.sin(turn), -0.32 + distance * math.cos(turn))
-    radii = (float(rng.uniform(0.42, 0.58)), radius * float(rng.uniform(0.55, 0.75)), radius * float(rng.uniform(1.05, 1.35)))
+    centre = (float(rng.uniform(-0.2, 0.2)), -0.08 + distance * math.sin(turn), -0.32 + distance * math.cos(turn))
+    radii = (float(rng.uniform(0.5, 0.75)), radius * float(rng.uniform(0.55, 0.75)), radius * float(rng.uniform(1.05, 1.35)))
     slant = float(rng.uniform(0, math.pi))
     across = math.cos(slant) * (x - centre[2]) + math.sin(slant) * (y - centre[1])
     along = math.cos(slant) * (y - centre[1]) - math.sin(slant) * (x - centre[2])
     lumps = smooth_field(rng, size, (3.0, size[1] / 12.0, size[2] / 12.0))
-    return np.asarray(_ellipsoid(z, along, across, (centre[0], 0.0, 0.0), radii) + 0.16 * radius * lumps, dtype=np.float32)
+    depth = np.asarray(_ellipsoid(z, along, across, (centre[0], 0.0, 0.0), radii) + 0.16 * radius * lumps, dtype=np.float32)
+    parts = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.GetImageFromArray((depth > 0).astype(np.uint8))), sortByObjectSize=True)
+    depth[sitk.GetArrayFromImage(parts) > 1] = -0.1  # one lesion, without satellites
+    return depth
 
 
 def _acquire(style: Protocol, rng: np.random.Generator, grey: Volume) -> Volume:
@@ -271,7 +274,7 @@ def virtual_hospital(
     train: int = 7,
     val: int = 2,
     test: int = 3,
-    size: tuple[int, int, int] = (8, 96, 96),
+    size: tuple[int, int, int] = (6, 96, 96),
 ) -> Hospital:
     """Draw hospital `index` into `run`: images to `run/sites/<name>/studies`, truth to `run/truth/<name>`.
 

@@ -6,7 +6,7 @@ from fed_backend.demo.plan import LADDER, HospitalPlan, Inventory, chosen_cases,
 def inventory(name: str, train: int, val: int, test: int, slices: int = 5) -> Inventory:
     a, b, c = (tuple(f"{part}{number}" for number in range(count)) for part, count in (("a", train), ("b", val), ("c", test)))
     every = dict.fromkeys(a + b + c, slices)
-    return Inventory(name, a, b, c, slices=every, all_slices={case: slices + 2 for case in every})
+    return Inventory(name, a, b, c, slices=every, all_slices=dict.fromkeys(every, slices + 2))
 
 
 def test_waves_share_out_evenly_and_never_more_than_there_are() -> None:
