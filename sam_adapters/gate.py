@@ -129,13 +129,21 @@ def _problem(figures: Mapping[str, Any], margin: float) -> str | None:
     for kind, mean in figures["kinds"].items():
         name = _KIND_NAMES.get(kind, kind).capitalize()
         if mean["candidate"] < mean["base"] - ROUNDING:
-            return f"{name} Dice {mean['candidate']:.3f} is below the untuned base's {mean['base']:.3f}"
+            lower, upper = _told_apart(mean["candidate"], mean["base"])
+            return f"{name} Dice {lower} is below the untuned base's {upper}"
         if mean["candidate"] < mean["active"] - margin - ROUNDING:
             return f"{name} Dice {mean['candidate']:.3f} is more than {margin:g} below the active version's {mean['active']:.3f}"
     overall = figures["overall"]
     if overall["candidate"] < overall["active"] - ROUNDING:
-        return f"Mean Dice over all prompts {overall['candidate']:.3f} is below the active version's {overall['active']:.3f}"
+        lower, upper = _told_apart(overall["candidate"], overall["active"])
+        return f"Mean Dice over all prompts {lower} is below the active version's {upper}"
     return None
+
+
+def _told_apart(one: float, other: float) -> tuple[str, str]:
+    """Two different figures with three decimals, or as many as it takes to see which is larger."""
+    digits = next((count for count in range(3, 9) if f"{one:.{count}f}" != f"{other:.{count}f}"), 9)
+    return f"{one:.{digits}f}", f"{other:.{digits}f}"
 
 
 def run_gate(

@@ -34,6 +34,8 @@ ACTIVE = scores(box=[0.8, 0.9], point=[0.5, 0.7])
         (scores(box=[0.8, 0.86], point=[0.9, 0.9]), "rejected", "Box Dice 0.830 is more than 0.01 below the active version's 0.850"),
         # both kinds within the margin, but the overall mean is lower
         (scores(box=[0.8, 0.89], point=[0.5, 0.69]), "rejected", "over all prompts 0.720 is below the active version's 0.725"),
+        # lower by less than three decimals show: the sentence still tells which is larger
+        (scores(box=[0.8, 0.8996], point=[0.5, 0.7]), "rejected", "over all prompts 0.7249 is below the active version's 0.7250"),
         (scores(box=[0.6, 0.8], point=[0.9, 0.9]), "rejected", "Box Dice 0.700 is below the untuned base's 0.750"),
         # one case gets worse, the mean does not
         (scores(box=[0.7, 1.0], point=[0.4, 0.8]), "promoted", ""),
