@@ -20,7 +20,9 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything drawn.")] = 0,
     strategy: Annotated[str, typer.Option(help="How servers choose the next case: first, random or least_certain.")] = "first",
     base: Annotated[str, typer.Option(help="Base network: litemedsam or sam:<folder or hub id>.")] = "litemedsam",
-    image_size: Annotated[int, typer.Option(help="Side in pixels of what the network sees.")] = 128,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side in pixels of what the network sees; default 96 for virtual, 128 for real data.")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave servers and nodes running at the end and print their addresses.")] = False,
     stop: Annotated[
         Path | None, typer.Option(help="Stop what an earlier --keep left running; names its run folder. Nothing else is done.")
@@ -32,7 +34,7 @@ def demo(
     another matter: the report says for every claim whether it was met.
     """
     from fed_backend.demo.display import Display
-    from fed_backend.demo.options import REAL_MINUTES, VIRTUAL_MINUTES, DemoOptions
+    from fed_backend.demo.options import REAL_IMAGE_SIZE, REAL_MINUTES, VIRTUAL_IMAGE_SIZE, VIRTUAL_MINUTES, DemoOptions
     from fed_backend.demo.run import run_demo
 
     display = Display()
@@ -49,7 +51,7 @@ def demo(
         keep=keep,
         strategy=strategy,
         base=base,
-        image_size=image_size,
+        image_size=image_size or (REAL_IMAGE_SIZE if data else VIRTUAL_IMAGE_SIZE),
     )
     try:
         result = run_demo(options, display)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 VIRTUAL_MINUTES = 6.0
 REAL_MINUTES = 25.0
+VIRTUAL_IMAGE_SIZE = 96  # the virtual studies have 96 x 96 pixels
+REAL_IMAGE_SIZE = 128
 
 
 @dataclass(frozen=True)
@@ -33,4 +35,4 @@ class DemoOptions:
     keep: bool = False
     strategy: str = "first"
     base: str = "litemedsam"
-    image_size: int = 128
+    image_size: int = REAL_IMAGE_SIZE
