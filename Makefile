@@ -54,7 +54,8 @@ doctor: $(INSTALLED) ## tell what is installed, which device and base are used, 
 	@$(RUN) fedsca doctor
 
 test: $(INSTALLED_DEV) ## all tests (about ten minutes on two cores)
-	$(RUN) python -m pytest
+	@# Passive waiting: threads of torch that spin while they wait starve the other processes that the tests start.
+	$(RUN) OMP_WAIT_POLICY=PASSIVE python -m pytest
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
