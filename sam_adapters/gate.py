@@ -41,6 +41,10 @@ Verdict = Literal["promoted", "rejected", "waiting"]
 MIN_CASES = 2
 ROUNDING = 1e-9
 """Differences of mean Dice up to this are rounding, not a loss."""
+TRADE_GAIN = 0.1
+"""Gain of mean Dice over all kinds of prompt from which a small loss in one kind is a person's choice instead of a rejection."""
+TRADE_LOSS = 0.05
+"""The largest such loss, against the active version and against the base."""
 ATTEMPTS = 5
 """How often a comparison is made again because something else became active meanwhile."""
 LOCK_SECONDS = 3600.0
@@ -91,6 +95,14 @@ def decide(
     if cases < min_cases:
         return GateDecision("waiting", f"Waits for a person: {_count(cases)}, at least {min_cases} are needed to decide.", figures)
     problem = _problem(figures, margin)
+    if problem is not None and _is_a_trade(figures):
+        overall = figures["overall"]
+        return GateDecision(
+            "waiting",
+            f"Waits for a person: {problem}, but mean Dice over all prompts rises from {overall['active']:.3f} to "
+            f"{overall['candidate']:.3f} ({_count(cases)}). Activate it if the gain is worth the loss.",
+            figures,
+        )
     if problem is not None:
         return GateDecision("rejected", f"{problem} ({_count(cases)}).", figures)
     overall = figures["overall"]
@@ -138,6 +150,14 @@ def _problem(figures: Mapping[str, Any], margin: float) -> str | None:
         lower, upper = _told_apart(overall["candidate"], overall["active"])
         return f"Mean Dice over all prompts {lower} is below the active version's {upper}"
     return None
+
+
+def _is_a_trade(figures: Mapping[str, Any]) -> bool:
+    """Whether a candidate that is not better in everything still gains so much for so little that a person should choose."""
+    overall = figures["overall"]
+    gain = overall["candidate"] - max(overall["active"], overall["base"])
+    loss = max(max(mean["active"], mean["base"]) - mean["candidate"] for mean in figures["kinds"].values())
+    return bool(gain >= TRADE_GAIN and loss <= TRADE_LOSS)
 
 
 def _told_apart(one: float, other: float) -> tuple[str, str]:

@@ -30,13 +30,17 @@ ACTIVE = scores(box=[0.8, 0.9], point=[0.5, 0.7])
         (ACTIVE, "promoted", "0.725 against 0.725"),
         # box .845 is .005 below, within the margin of .01, and the overall mean is higher
         (scores(box=[0.8, 0.89], point=[0.6, 0.7]), "promoted", ""),
-        # box .83 is .02 below, whatever the points
-        (scores(box=[0.8, 0.86], point=[0.9, 0.9]), "rejected", "Box Dice 0.830 is more than 0.01 below the active version's 0.850"),
+        # box .83 is .02 below, though the overall mean is higher
+        (scores(box=[0.8, 0.86], point=[0.6, 0.7]), "rejected", "Box Dice 0.830 is more than 0.01 below the active version's 0.850"),
         # both kinds within the margin, but the overall mean is lower
         (scores(box=[0.8, 0.89], point=[0.5, 0.69]), "rejected", "over all prompts 0.720 is below the active version's 0.725"),
         # lower by less than three decimals show: the sentence still tells which is larger
         (scores(box=[0.8, 0.8996], point=[0.5, 0.7]), "rejected", "over all prompts 0.7249 is below the active version's 0.7250"),
         (scores(box=[0.6, 0.8], point=[0.9, 0.9]), "rejected", "Box Dice 0.700 is below the untuned base's 0.750"),
+        # box .83 is .02 below, but the mean over both kinds rises by .165: a trade, for a person
+        (scores(box=[0.8, 0.86], point=[0.9, 1.0]), "waiting", "0.830 is more than 0.01 below the active version's 0.850, but mean Dice"),
+        # the same gain, but box loses .06
+        (scores(box=[0.78, 0.8], point=[1.0, 1.0]), "rejected", "Box Dice 0.790"),
         # one case gets worse, the mean does not
         (scores(box=[0.7, 1.0], point=[0.4, 0.8]), "promoted", ""),
     ],
@@ -51,11 +55,13 @@ def test_decisions_by_hand(candidate: list[CaseScore], verdict: str, reason: str
 def test_the_base_is_a_floor_even_within_the_margin() -> None:
     base = scores(box=[0.8, 0.8])
     assert decide(scores(box=[0.799, 0.799]), scores(box=[0.805, 0.805]), base, margin=0.05).verdict == "rejected"
-    below = decide(
-        scores(box=[0.795, 0.795], point=[0.9, 0.9]), scores(box=[0.8, 0.8], point=[0.1, 0.1]), scores(box=[0.8, 0.8], point=[0, 0])
-    )
+    active, base = scores(box=[0.8, 0.8], point=[0.1, 0.1]), scores(box=[0.8, 0.8], point=[0, 0])
+    below = decide(scores(box=[0.795, 0.795], point=[0.15, 0.15]), active, base)
     assert below.verdict == "rejected"
     assert "untuned base" in below.reason
+    trade = decide(scores(box=[0.795, 0.795], point=[0.9, 0.9]), active, base)
+    assert trade.verdict == "waiting"
+    assert "untuned base" in trade.reason
 
 
 def test_repeated_promotions_never_end_below_the_base() -> None:
@@ -166,7 +172,7 @@ def test_a_better_candidate_becomes_active(site, adapted, scripted, tmp_path) ->
 
 def test_a_worse_candidate_is_rejected_and_nothing_else_changes(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
     good, bad = (add_version(site, adapted, tmp_path, seed) for seed in (1, 2))
-    scripted.dice |= {good: (0.8, 0.6), bad: (0.78, 0.9)}
+    scripted.dice |= {good: (0.8, 0.6), bad: (0.78, 0.65)}
     run_gate(site, SETTINGS, good)
     decision = run_gate(site, SETTINGS, bad)
     assert decision.verdict == "rejected"
