@@ -25,7 +25,7 @@ from requests_toolbelt.multipart.decoder import MultipartDecoder
 import monailabel_app
 
 APP_FOLDER = Path(monailabel_app.__file__).parent
-START_SECONDS = 60.0
+START_SECONDS = 240.0
 ALWAYS = {"image_size": "128", "device": "cpu"}
 
 
@@ -41,7 +41,7 @@ class Server:
     def get(self, path: str, **kwargs: Any) -> requests.Response:
         return self.request("GET", path, **kwargs)
 
-    def request(self, method: str, path: str, *, timeout: float = 60, **kwargs: Any) -> requests.Response:
+    def request(self, method: str, path: str, *, timeout: float = 240, **kwargs: Any) -> requests.Response:
         return requests.request(method, self.address + path, timeout=timeout, **kwargs)
 
     def status(self) -> dict[str, Any]:

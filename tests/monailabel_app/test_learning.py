@@ -148,7 +148,7 @@ def test_a_tuning_is_stopped_by_request_and_ends_with_its_server(tmp_path: Path)
         assert server.request("POST", "/train/sam?enqueue=true").status_code == 200
         assert server.status()["queue"]["tuning"] == 1
         assert server.request("DELETE", "/train/").json()["status"] == "STOPPED"
-        wait_until(lambda: idle(server), 60, what="the queued tuning to be dropped", note=server.log)
+        wait_until(lambda: idle(server), 240, what="the queued tuning to be dropped", note=server.log)
         status = server.status()
         assert status["active"] == "base"
         assert status["tuning"]["last"]["status"] == status["tuning"]["progress"]["status"] == "interrupted"
@@ -158,7 +158,7 @@ def test_a_tuning_is_stopped_by_request_and_ends_with_its_server(tmp_path: Path)
         tuning = psutil.Process(server.status()["tuning"]["progress"]["pid"])
         server.process.kill()
         server.process.wait(10)
-        tuning.wait(60)
+        tuning.wait(240)
     progress = json.loads((tmp_path / "site" / "work" / "tuning.json").read_text())
     assert progress["status"] == "stopped"
 

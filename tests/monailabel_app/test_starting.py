@@ -8,7 +8,7 @@ from tests.monailabel_app.server_process import start_process, stop
 def test_a_setting_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
     process = start_process(tmp_path, tmp_path / "studies", 0, {"image_size": "100"})
     try:
-        assert process.wait(60) == 3
+        assert process.wait(240) == 3
     finally:
         stop(process)
     log = (tmp_path / "server.log").read_text()
