@@ -83,7 +83,7 @@ LADDER = (
     Level(8, 2, 2, 2, 1, False),
 )
 
-VIRTUAL_LEVEL = Level(steps=24, wave=3, test_cases=0, test_slices=0, label_slices=1, score_every_tuning=True)
+VIRTUAL_LEVEL = Level(steps=20, wave=3, test_cases=0, test_slices=0, label_slices=1, score_every_tuning=True)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ PROTOCOLS = (
         direction=_LPS,
         offset=-1000.0,
         scale=1600.0,
-        lesion_radius=(0.14, 0.20),
+        lesion_radius=(0.18, 0.26),
     ),
     Protocol(
         name="lakeside",
@@ -103,7 +103,7 @@ PROTOCOLS = (
         direction=_RAS,
         offset=0.0,
         scale=900.0,
-        lesion_radius=(0.13, 0.19),
+        lesion_radius=(0.17, 0.25),
     ),
     Protocol(
         name="hillside",
@@ -118,7 +118,7 @@ PROTOCOLS = (
         direction=_OBLIQUE,
         offset=20.0,
         scale=400.0,
-        lesion_radius=(0.16, 0.24),
+        lesion_radius=(0.19, 0.29),
         bright_rim=0.10,
     ),
 )

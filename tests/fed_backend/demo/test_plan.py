@@ -1,6 +1,7 @@
 import pytest
 
-from fed_backend.demo.plan import LADDER, HospitalPlan, Inventory, chosen_cases, make_plan, waves
+from fed_backend.demo.options import VIRTUAL_IMAGE_SIZE, VIRTUAL_MINUTES
+from fed_backend.demo.plan import LADDER, VIRTUAL_LEVEL, HospitalPlan, Inventory, chosen_cases, make_plan, waves
 
 
 def inventory(name: str, train: int, val: int, test: int, slices: int = 5) -> Inventory:
@@ -54,6 +55,21 @@ def test_the_plan_is_in_the_report() -> None:
     shown = plan.to_dict()
     assert shown["training_cases_per_wave"] == {"one": [3, 3]}
     assert shown["test_cases"] == {"one": 3}
+
+
+def test_the_default_time_is_enough_for_virtual_hospitals_on_two_cores() -> None:
+    stock = [inventory(name, 7, 2, 3, slices=4) for name in ("one", "two", "three")]
+    plan = make_plan(
+        stock,
+        rounds=2,
+        seconds=60 * VIRTUAL_MINUTES,
+        kinds=("box", "point", "none"),
+        seed=0,
+        image_size=VIRTUAL_IMAGE_SIZE,
+        ladder=(VIRTUAL_LEVEL, *LADDER[-4:]),
+        cores=2,
+    )
+    assert plan.level == VIRTUAL_LEVEL
 
 
 def test_an_empty_ladder_is_refused() -> None:
