@@ -38,6 +38,8 @@ from sam_adapters.site_directory import SiteDirectory
 logger = logging.getLogger(__name__)
 
 Verdict = Literal["promoted", "rejected", "waiting"]
+GATE = "gate"
+"""Who decided, in the registry, where it was not a person."""
 MIN_CASES = 2
 ROUNDING = 1e-9
 """Differences of mean Dice up to this are rounding, not a loss."""
@@ -70,16 +72,20 @@ def decide(
     active: Sequence[CaseScore],
     base: Sequence[CaseScore],
     *,
+    accepted: Sequence[CaseScore] = (),
     margin: float = 0.01,
     min_cases: int = MIN_CASES,
 ) -> GateDecision:
     """Compare the mean Dice of candidate, active version and untuned base on the same cases.
 
     Promoted is a candidate that for every kind of prompt is not below the active version by more than `margin` nor below the base at all,
-    and that over all kinds is not below the active version. So repeated promotions cannot creep below the base.
+    and that over all kinds is not below the active version. So repeated promotions cannot creep below the base. A candidate that gains much
+    over all kinds (`TRADE_GAIN`) and loses a little in one (`TRADE_LOSS`) is a trade: it waits until a person says if it is worth it.
 
     Args:
         candidate, active, base: one score for each case and kind; the same cases and kinds in all three.
+        accepted: scores on the same cases of the version that a person last made active; where it is below the base, it is the floor in the
+            base's place.
         margin: Dice by which one kind may fall below the active version.
         min_cases: with fewer validation cases, nothing is decided and a person is asked.
 
@@ -94,7 +100,7 @@ def decide(
     figures = _figures(cases, candidate, active, base)
     if cases < min_cases:
         return GateDecision("waiting", f"Waits for a person: {_count(cases)}, at least {min_cases} are needed to decide.", figures)
-    problem = _problem(figures, margin)
+    problem = _problem(figures, margin, mean_by_kind(accepted))
     if problem is not None and _is_a_trade(figures):
         overall = figures["overall"]
         return GateDecision(
@@ -113,12 +119,16 @@ def decide(
     )
 
 
-def kind_below_base(active: Sequence[CaseScore], base: Sequence[CaseScore]) -> str | None:
-    """The first kind of prompt for which the active version's mean Dice is below the base's, in words; None when there is none."""
-    floor = mean_by_kind(base)
+def kind_below_base(active: Sequence[CaseScore], base: Sequence[CaseScore], accepted: Sequence[CaseScore] = ()) -> str | None:
+    """The first kind of prompt in which the active version is below the base and below what a person accepted; None when there is none.
+
+    Returns:
+        the kind and both mean Dice, in words.
+    """
+    means, chosen = mean_by_kind(base), mean_by_kind(accepted)
     for kind, value in mean_by_kind(active).items():
-        if value < floor[kind] - ROUNDING:
-            return f"{_KIND_NAMES.get(kind, kind)} Dice {value:.3f} against the untuned base's {floor[kind]:.3f}"
+        if value < min(means[kind], chosen.get(kind, means[kind])) - ROUNDING:
+            return f"{_KIND_NAMES.get(kind, kind)} Dice {value:.3f} against the untuned base's {means[kind]:.3f}"
     return None
 
 
@@ -136,13 +146,15 @@ def _figures(cases: int, candidate: Sequence[CaseScore], active: Sequence[CaseSc
     return {"cases": cases, "kinds": kinds, "overall": overall}
 
 
-def _problem(figures: Mapping[str, Any], margin: float) -> str | None:
-    """Why the candidate must not become active, or None."""
+def _problem(figures: Mapping[str, Any], margin: float, accepted: Mapping[str, float]) -> str | None:
+    """Why the candidate must not become active, or None. `accepted`: mean Dice by kind of the version a person chose; {} if none did."""
     for kind, mean in figures["kinds"].items():
         name = _KIND_NAMES.get(kind, kind).capitalize()
-        if mean["candidate"] < mean["base"] - ROUNDING:
-            lower, upper = _told_apart(mean["candidate"], mean["base"])
-            return f"{name} Dice {lower} is below the untuned base's {upper}"
+        floor = min(mean["base"], accepted.get(kind, mean["base"]))
+        if mean["candidate"] < floor - ROUNDING:
+            lower, upper = _told_apart(mean["candidate"], floor)
+            whose = f"the untuned base's {upper}" if floor == mean["base"] else f"the {upper} that a person accepted"
+            return f"{name} Dice {lower} is below {whose}"
         if mean["candidate"] < mean["active"] - margin - ROUNDING:
             return f"{name} Dice {mean['candidate']:.3f} is more than {margin:g} below the active version's {mean['active']:.3f}"
     overall = figures["overall"]
@@ -179,7 +191,8 @@ def run_gate(
 
     Scores of the active version and the base are kept in the registry, under everything they depend on, and computed only once.
     A rejected candidate is marked so; one that waits stays a candidate. Should validation cases that came later show the active version
-    itself to be below the base, and the candidate no better, the base becomes active again.
+    itself to be below the base, and the candidate no better, the base becomes active again. What a person made active stands, also below
+    the base: it is then the floor.
 
     Args:
         round: the federated round that the candidate comes from; stands in the figures.
@@ -198,15 +211,17 @@ def run_gate(
             active_id = active.id if active else BASE
             if active_id == version_id:
                 return GateDecision("promoted", "It is active already.")
-            scores = scoring.scores([version_id, active_id, BASE])
-            decision = decide(scores[version_id], scores[active_id], scores[BASE], margin=settings.gate_margin)
+            chosen = _chosen_by_a_person(registry)
+            scores = scoring.scores([version_id, active_id, BASE, chosen])
+            decision = decide(scores[version_id], scores[active_id], scores[BASE], accepted=scores[chosen], margin=settings.gate_margin)
             decision = scoring.annotated(decision, active_id, round)
             if registry.generation() != generation:
                 continue
             if decision.verdict != "promoted":
-                return _set_aside(registry, version_id, active_id, decision, scores, generation)
+                fallen = None if active_id == BASE else kind_below_base(scores[active_id], scores[BASE], scores[chosen])
+                return _set_aside(registry, version_id, active_id, decision, fallen, generation)
             try:
-                registry.activate(version_id, reason=decision.reason, by="gate", figures=decision.figures, if_generation=generation)
+                registry.activate(version_id, reason=decision.reason, by=GATE, figures=decision.figures, if_generation=generation)
             except RegistryError:
                 if registry.generation() == generation:
                     raise
@@ -215,26 +230,35 @@ def run_gate(
         raise RegistryError(f"What is active changed {ATTEMPTS} times while {version_id} was compared: run its gate again.")
 
 
+def _chosen_by_a_person(registry: Registry) -> str:
+    """The version, or `base`, that a person last made active; `base` when the gate alone has decided so far."""
+    made_active = [one for one in registry.decisions() if one.action in ("activated", "rolled back") and one.by != GATE]
+    return made_active[-1].version if made_active else BASE
+
+
 def _set_aside(
-    registry: Registry, version_id: str, active_id: str, decision: GateDecision, scores: Mapping[str, Sequence[CaseScore]], generation: int
+    registry: Registry, version_id: str, active_id: str, decision: GateDecision, fallen: str | None, generation: int
 ) -> GateDecision:
-    """Write down that the candidate waits or is rejected; in the latter case the active version has to hold against the base as well."""
+    """Write down that the candidate waits or is rejected. With cases enough to tell, a fallen active version gives way to the base.
+
+    Args:
+        fallen: how the active version is below its floor, in words; None if it holds.
+    """
     if decision.verdict == "waiting":
         registry.hold(version_id, reason=decision.reason, figures=decision.figures)
+    else:
+        registry.reject(version_id, reason=decision.reason, figures=decision.figures)
+    if fallen is None or decision.figures["cases"] < MIN_CASES:
         return decision
-    registry.reject(version_id, reason=decision.reason, figures=decision.figures)
-    fallen = kind_below_base(scores[active_id], scores[BASE]) if active_id != BASE else None
-    if fallen is not None:
-        reason = f"On the validation cases there are now, version {active_id} is below the untuned base: {fallen}."
-        try:
-            registry.activate(BASE, reason=reason, by="gate", figures=decision.figures, if_generation=generation)
-        except RegistryError as error:
-            if registry.generation() == generation:
-                raise
-            logger.warning("Not back to the base after all: %s", error)
-            return decision
-        return GateDecision("rejected", f"{decision.reason} {reason} The base is active again.", decision.figures)
-    return decision
+    reason = f"On the validation cases there are now, version {active_id} is below the untuned base: {fallen}."
+    try:
+        registry.activate(BASE, reason=reason, by=GATE, figures=decision.figures, if_generation=generation)
+    except RegistryError as error:
+        if registry.generation() == generation:
+            raise
+        logger.warning("Not back to the base after all: %s", error)
+        return decision
+    return GateDecision(decision.verdict, f"{decision.reason} {reason} The base is active again.", decision.figures)
 
 
 class _Scoring:

@@ -230,6 +230,40 @@ def test_an_active_version_that_fell_below_the_base_gives_way_to_it(site, adapte
     assert active_id(site) == BASE
 
 
+def test_an_active_version_below_the_base_gives_way_also_when_the_candidate_waits(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    active, trade = (add_version(site, adapted, tmp_path, seed) for seed in (1, 2))
+    scripted.dice |= {active: (0.8, 0.2), trade: (0.68, 0.9)}
+    run_gate(site, SETTINGS, active)
+    add_picture(site, "v1", 78)
+    scripted.dice[active] = (0.65, 0.2)
+    decision = run_gate(site, SETTINGS, trade)
+    assert decision.verdict == "waiting"
+    assert active_id(site) == BASE
+    with Registry(site) as registry:
+        assert registry.get(trade).state == "candidate"
+
+
+def test_a_trade_that_a_person_accepted_stands(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    trade, worse, better, lower, last = (add_version(site, adapted, tmp_path, seed) for seed in range(1, 6))
+    scripted.dice |= {trade: (0.68, 0.9), worse: (0.5, 0.5), better: (0.69, 0.92), lower: (0.675, 0.95), last: (0.4, 0.4)}
+    assert run_gate(site, SETTINGS, trade).verdict == "waiting"
+    with Registry(site) as registry:
+        registry.activate(trade, reason="points matter more here", by="dr. test")
+    assert run_gate(site, SETTINGS, worse).verdict == "rejected"
+    assert active_id(site) == trade
+    # what the person accepted is the floor now, also for those that follow
+    assert run_gate(site, SETTINGS, better).verdict == "promoted"
+    decision = run_gate(site, SETTINGS, lower)
+    assert decision.verdict == "rejected"
+    assert "Box Dice 0.675 is below the 0.680 that a person accepted" in decision.reason
+    assert run_gate(site, SETTINGS, last).verdict == "rejected"
+    assert active_id(site) == better
+    # until the person takes it back
+    with Registry(site) as registry:
+        registry.activate(BASE, reason="they do not", by="dr. test")
+    assert "untuned base" in run_gate(site, SETTINGS, lower).reason
+
+
 def test_what_became_active_meanwhile_is_what_counts(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
     candidate, rival = (add_version(site, adapted, tmp_path, seed) for seed in (1, 2))
     scripted.dice |= {candidate: (0.8, 0.6), rival: (0.9, 0.9)}
