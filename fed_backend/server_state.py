@@ -208,9 +208,14 @@ def common_state_of(state: ServerState, round: int) -> AdapterState:
     Raises:
         AggregationError: no site has sent an update yet.
     """
-    names = list(state.sites)
+    names = _in_fixed_order(state)
     clipped = sgca.clip_to_median([state.sites[name].state for name in names])
     return sgca.common_state(clipped.states, _precision(state, names, round))
+
+
+def _in_fixed_order(state: ServerState) -> list[str]:
+    """The sites by name: sums of floating-point numbers, and with them mixtures, must not depend on who answered first."""
+    return sorted(state.sites)
 
 
 def plan_mixtures(state: ServerState, round: int, receivers: Sequence[str], *, caution: float = 1.0) -> MixturePlan:
@@ -228,7 +233,7 @@ def plan_mixtures(state: ServerState, round: int, receivers: Sequence[str], *, c
     strangers = sorted(set(receivers) - set(state.sites))
     if strangers:
         raise AggregationError(f"Receivers {', '.join(strangers)} have sent no update: expected members only.")
-    names = list(state.sites)
+    names = _in_fixed_order(state)
     clipped = sgca.clip_to_median([state.sites[name].state for name in names])
     givers = tuple(name for name in names if state.sites[name].comparable)
     noise = _noise(state, givers, round)

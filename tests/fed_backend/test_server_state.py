@@ -329,3 +329,20 @@ class TestFile:
         monkeypatch.undo()
         assert ss.load(path).sites["a"].last_round == 1
         assert sorted(item.name for item in tmp_path.iterdir()) == ["state"]
+
+
+def test_the_order_in_which_sites_answer_changes_nothing() -> None:
+    updates = [update(name, 1, 3, value) for name, value in (("a", 0.1), ("b", 0.7), ("c", -0.3), ("d", 1e-4))]
+    replies = {name: reply(name, 1, [1.0, shift], [1.0, -shift]) for name, shift in (("a", 0.1), ("b", 0.2), ("c", 0.3), ("d", 0.4))}
+    plans, common = [], set()
+    for order in (updates, updates[::-1], [updates[2], updates[0], updates[3], updates[1]]):
+        state = ss.with_probe(heard(*order), 1, {message.site: replies[message.site] for message in order})
+        common.add(ss.common_state_of(state, 1).to_vector().tobytes())
+        plans.append(ss.plan_mixtures(state, 1, ["a", "c"]))
+    assert len(common) == 1
+    first = plans[0]
+    assert first.givers == ("a", "b", "c", "d")
+    for plan in plans[1:]:
+        assert (plan.givers, plan.weights) == (first.givers, first.weights)
+        for site in ("a", "c"):
+            assert plan.mixtures[site].to_vector().tobytes() == first.mixtures[site].to_vector().tobytes()
