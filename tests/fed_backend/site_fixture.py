@@ -18,7 +18,7 @@ from sam_adapters.site_directory import SiteDirectory
 def make_site(root: Path, name: str, *, train: int = 2, validation: int = 2, seed: int = 0, rank: int = 8) -> SiteDirectory:
     """A site directory with `train` + `validation` labelled cases of one slice each, 32 x 32 pixels, and settings that are quick."""
     site = SiteDirectory.open(root)
-    settings = SiteSettings(name=name, image_size=64, gate_kinds=("box",), gate_slices_per_case=1, threads=1, rank=rank)
+    settings = SiteSettings(name=name, image_size=128, gate_kinds=("box",), gate_slices_per_case=1, threads=1, rank=rank)
     settings.save(site.settings_file)
     labels = site.studies / "labels" / "final"
     labels.mkdir(parents=True, exist_ok=True)
