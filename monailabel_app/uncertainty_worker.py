@@ -14,6 +14,7 @@ from monailabel_app.guarded_datastore import GuardedDatastore
 from monailabel_app.uncertainty_scores import UncertaintyScores
 from sam_adapters.errors import FedscaError, ImageError, SegmentationCancelledError
 from sam_adapters.images import MedicalImage, read_image
+from sam_adapters.priority_lock import Priority
 from sam_adapters.prompts import SlicePrompts
 from sam_adapters.segmenter import Segmenter, segment_volume
 
@@ -107,7 +108,7 @@ def uncertainty(segmenter: Segmenter, image: MedicalImage, cancelled: Callable[[
         SegmentationCancelledError: `cancelled` said so.
     """
     prompts = {index: SlicePrompts() for index in spread_slices(image.array.shape[0], SLICES_PER_CASE)}
-    result = segment_volume(segmenter, image.array, prompts, cancelled=cancelled)
+    result = segment_volume(segmenter, image.array, prompts, priority=Priority.BACKGROUND, cancelled=cancelled)
     values = [(1 - min(max(result.iou[index], 0.0), 1.0) + result.uncertainty[index]) / 2 for index in prompts]
     return sum(values) / len(values)
 

@@ -1,9 +1,9 @@
 """Slices and prompts in, masks out: numpy at both ends, the network in between.
 
 Threads: a Segmenter may be used from several threads. One lock per segmenter guards its network; it is held for one encoder or decoder
-call at a time, never while slices are prepared or masks resized, and never while waiting for anything else. It is served first come,
-first served, so a click waits for at most one batch of a volume that is being segmented in the background. The embedding cache has a
-lock of its own, which is never held while this one is taken.
+call at a time, never while slices are prepared or masks resized, and never while waiting for anything else. It is granted by priority,
+so a click waits for at most the one batch that is in flight, whatever else is queued. The embedding cache has a lock of its own, which is
+never held while this one is taken.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,8 +19,8 @@ from torch import Tensor
 from sam_adapters.adapters import AdaptedNetwork
 from sam_adapters.embedding_cache import EmbeddingCache, EmbeddingKey, SliceKey
 from sam_adapters.errors import PromptError, SegmentationCancelledError, SettingError
-from sam_adapters.fair_lock import FairLock
 from sam_adapters.preprocess import SliceFit, prepare_slice, restore_logits
+from sam_adapters.priority_lock import Priority, PriorityLock
 from sam_adapters.prompt_decoding import decode_prompts, to_network
 from sam_adapters.prompts import Axis, SlicePrompts, put_slice, slice_count, slice_size, take_slice
 
@@ -110,7 +110,7 @@ class Segmenter:
         self.device = resolve_device(device)
         self.bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if self.device.type == "cuda" else bf16
         self.batch = BATCH_CUDA if self.device.type == "cuda" else BATCH_CPU
-        self._lock = FairLock()
+        self._lock = PriorityLock()
         adapted.network.to(self.device)
         adapted.set_training(False)
 
@@ -124,59 +124,65 @@ class Segmenter:
         """Side of the network's square input in pixels."""
         return self.adapted.network.image_size
 
-    def encode(self, slice_pixels: NDArray[Any], *, key: SliceKey | None = None) -> Embedding:
+    def encode(self, slice_pixels: NDArray[Any], *, key: SliceKey | None = None, priority: Priority = Priority.CLICK) -> Embedding:
         """Embedding of one slice (h, w) or (h, w, 3); taken from the cache if `key` names a slice that is in it.
 
         Raises:
             ImageError: the slice cannot be used.
         """
-        return self.encode_many([slice_pixels], keys=[key])[0]
+        return self.encode_many([slice_pixels], keys=[key], priority=priority)[0]
 
-    def encode_many(self, slices: Sequence[NDArray[Any]], *, keys: Sequence[SliceKey | None] | None = None) -> list[Embedding]:
+    def encode_many(
+        self,
+        slices: Sequence[NDArray[Any]],
+        *,
+        keys: Sequence[SliceKey | None] | None = None,
+        priority: Priority = Priority.CLICK,
+    ) -> list[Embedding]:
         """Embeddings of several slices, in batches. Raises as `encode`."""
         names = [self._key(key) for key in keys] if keys is not None else [None] * len(slices)
         found = [self.cache.get(name) if self.cache is not None and name is not None else None for name in names]
         missing = [place for place, embedding in enumerate(found) if embedding is None]
         for start in range(0, len(missing), self.batch):
             places = missing[start : start + self.batch]
-            for place, embedding in zip(places, self._encode_batch([slices[place] for place in places]), strict=True):
+            for place, embedding in zip(places, self._encode_batch([slices[place] for place in places], priority), strict=True):
                 found[place] = embedding
                 name = names[place]
                 if self.cache is not None and name is not None:
                     self.cache.put(name, embedding)
         return [embedding for embedding in found if embedding is not None]
 
-    def decode(self, embedding: Embedding, prompts: SlicePrompts) -> Decoded:
+    def decode(self, embedding: Embedding, prompts: SlicePrompts, *, priority: Priority = Priority.CLICK) -> Decoded:
         """A mask for one slice; empty prompts leave the network to segment on its own.
 
         Raises:
             PromptError: a prompt lies outside the slice or is malformed.
         """
-        return self.decode_many([(embedding, prompts)])[0]
+        return self.decode_many([(embedding, prompts)], priority=priority)[0]
 
-    def decode_many(self, items: Sequence[tuple[Embedding, SlicePrompts]]) -> list[Decoded]:
+    def decode_many(self, items: Sequence[tuple[Embedding, SlicePrompts]], *, priority: Priority = Priority.CLICK) -> list[Decoded]:
         """Masks for several slices at once, each exactly what it is alone up to rounding. Raises as `decode`."""
         decoded: list[Decoded] = []
         for start in range(0, len(items), self.batch):
-            decoded += self._decode_batch(items[start : start + self.batch])
+            decoded += self._decode_batch(items[start : start + self.batch], priority)
         return decoded
 
-    def _encode_batch(self, slices: Sequence[NDArray[Any]]) -> list[Embedding]:
+    def _encode_batch(self, slices: Sequence[NDArray[Any]], priority: Priority) -> list[Embedding]:
         prepared = [prepare_slice(pixels, self.image_size) for pixels in slices]
         pixels = torch.from_numpy(np.stack([item.pixels for item in prepared]))
         # the decoder stays in float32: it is quick, and its logits are what the radiologist sees
-        with self._network_call(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with self._network_call(priority), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             features = self.adapted.network.encode(pixels.to(self.device)).float()
         return [Embedding(row.clone(), item.fit) for row, item in zip(features, prepared, strict=True)]
 
-    def _decode_batch(self, items: Sequence[tuple[Embedding, SlicePrompts]]) -> list[Decoded]:
+    def _decode_batch(self, items: Sequence[tuple[Embedding, SlicePrompts]], priority: Priority) -> list[Decoded]:
         network = self.adapted.network
         prompts = [to_network(prompts, embedding.fit) for embedding, prompts in items]
         side = 4 * network.embedding_size
         for item in prompts:
             if item.mask is not None and item.mask.shape != (side, side):
                 raise PromptError(f"Previous mask of shape {list(item.mask.shape)}, expected [{side}, {side}]: pass `low_res` on.")
-        with self._network_call():
+        with self._network_call(priority):
             features = torch.stack([embedding.features.to(self.device) for embedding, _ in items])
             low_res, iou = decode_prompts(network, features, prompts)
             logits = network.upscale(low_res).cpu().numpy()
@@ -187,9 +193,9 @@ class Segmenter:
         ]
 
     @contextmanager
-    def _network_call(self) -> Iterator[None]:
+    def _network_call(self, priority: Priority) -> Iterator[None]:
         """Sole use of the network, without gradients."""
-        with self._lock, torch.inference_mode():
+        with self._lock.turn(priority), torch.inference_mode():
             yield
 
     def _key(self, key: SliceKey | None) -> EmbeddingKey | None:
@@ -205,6 +211,7 @@ def segment_volume(
     *,
     axis: Axis = "k",
     content_hash: str | None = None,
+    priority: Priority = Priority.VOLUME,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> VolumeResult:
@@ -215,6 +222,7 @@ def segment_volume(
         prompts: by slice index: only these slices are segmented. None: every slice, without prompts.
         axis: what the slices are perpendicular to.
         content_hash: names the image in the embedding cache; None keeps its embeddings out of it.
+        priority: how urgent its calls of the network are.
         progress: called with slices done and slices in all, from this thread.
         cancelled: asked before each batch.
 
@@ -236,8 +244,10 @@ def segment_volume(
             raise SegmentationCancelledError(f"Segmentation was cancelled after {start} of {len(order)} slices.")
         indices = order[start : start + segmenter.batch]
         keys = [None if content_hash is None else SliceKey(content_hash, axis, index) for index in indices]
-        embeddings = segmenter.encode_many([take_slice(array, axis, index) for index in indices], keys=keys)
-        decoded = segmenter.decode_many([(embedding, wanted[index]) for embedding, index in zip(embeddings, indices, strict=True)])
+        embeddings = segmenter.encode_many([take_slice(array, axis, index) for index in indices], keys=keys, priority=priority)
+        decoded = segmenter.decode_many(
+            [(embedding, wanted[index]) for embedding, index in zip(embeddings, indices, strict=True)], priority=priority
+        )
         for index, answer in zip(indices, decoded, strict=True):
             put_slice(mask, axis, index, answer.mask)
             iou[index], uncertainty[index] = answer.iou, mean_entropy(answer.logits)
