@@ -18,6 +18,7 @@ from monailabel.utils.sessions import Sessions
 from monailabel_app import startup_failure
 from monailabel_app.app_errors import NotFoundError, RequestError
 from monailabel_app.automatic_task import AutomaticTask
+from monailabel_app.background_engine import BackgroundEngine
 from monailabel_app.case_roles import CaseRoles
 from monailabel_app.configuration import AppConfiguration
 from monailabel_app.engine import Engine
@@ -90,6 +91,7 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         self._intake = LabelIntake(self.engine, self.datastore(), LabelLog(site.label_log_file), self.roles, self.tuning_queue)
         self.saving = threading.Lock()
         self._worker: UncertaintyWorker | None = None
+        self._background: BackgroundEngine | None = None
 
     # --- what MONAI Label builds an app from ------------------------------------------------------------------------------------------
 
@@ -133,6 +135,10 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         self.configuration.save()
         http_layer.install(api)
         super().on_init_complete()
+        self._background = BackgroundEngine(
+            self.engine, compile_cpu=self.configuration.compiles, precision=self.configuration.cpu_precision
+        )
+        self._background.start()
         if self.configuration.uncertainty:
             self._worker = UncertaintyWorker(
                 self.engine,

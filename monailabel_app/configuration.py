@@ -4,8 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
+
+import torch
 
 from sam_adapters.errors import SettingError
+from sam_adapters.openvino_runner import Precision, openvino_installed
 from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
 
@@ -21,7 +25,10 @@ class AppConfiguration:
         settings: the site's settings: `site.json` with the `--conf` values over it.
         tune: start a tuning by itself after enough labels; `--conf tune false` leaves it to people (`POST /train/sam`).
         uncertainty: score unlabelled cases in the background for the strategy `least_certain`.
-        cache_mb: memory for embeddings, in MiB; and the same again for images.
+        cache_mb: memory for embeddings, in MiB; and the same again for images. An embedding at 256 px takes 2 MiB.
+        embedding_disk_mb: room for embeddings in the site directory, in MiB; 0 keeps none on the disk.
+        cpu_engine: what computes clicks where there is no GPU: `openvino`, `torch`, or `auto`, OpenVINO where it is installed.
+        cpu_precision: OpenVINO's precision of the encoder: `float32`, `bfloat16`, or `auto`, bfloat16 where the CPU has it.
         idle_seconds: how long no request must have come before a case is scored in the background.
     """
 
@@ -30,6 +37,9 @@ class AppConfiguration:
     tune: bool = True
     uncertainty: bool = True
     cache_mb: int = 512
+    embedding_disk_mb: int = 0
+    cpu_engine: str = "auto"
+    cpu_precision: Precision = "auto"
     idle_seconds: float = 2.0
 
     @classmethod
@@ -57,8 +67,17 @@ class AppConfiguration:
             tune=_switch("tune", own.get("tune", "true")),
             uncertainty=_switch("uncertainty", own.get("uncertainty", "true")),
             cache_mb=int(_number("cache_mb", own.get("cache_mb", "512"), 16, 1_048_576)),
+            embedding_disk_mb=int(_number("embedding_disk_mb", own.get("embedding_disk_mb", "0"), 0, 1_048_576)),
+            cpu_engine=_cpu_engine(own.get("cpu_engine", "auto")),
+            cpu_precision=cast(Precision, _choice("cpu_precision", own.get("cpu_precision", "auto"), get_args(Precision))),
             idle_seconds=_number("idle_seconds", own.get("idle_seconds", "2"), 0, 3600),
         )
+
+    @property
+    def compiles(self) -> bool:
+        """Whether versions are compiled with OpenVINO: on a CPU, where it is installed and nobody said otherwise."""
+        on_cpu = self.settings.device == "cpu" or (self.settings.device == "auto" and not torch.cuda.is_available())
+        return on_cpu and self.cpu_engine != "torch" and openvino_installed()
 
     def save(self) -> None:
         """Write `site.json`, so that tuning and the Flower client use the same settings; untouched when it says the same already."""
@@ -67,7 +86,7 @@ class AppConfiguration:
             self.settings.save(path)
 
 
-_OWN = ("tune", "uncertainty", "cache_mb", "idle_seconds")
+_OWN = ("tune", "uncertainty", "cache_mb", "embedding_disk_mb", "cpu_engine", "cpu_precision", "idle_seconds")
 
 
 def default_site(studies: Path) -> Path:
@@ -92,6 +111,19 @@ def _refuse_unknown(given: Mapping[str, str]) -> None:
         raise SettingError(
             f"Unknown --conf key {', '.join(map(repr, unknown))}: expected some of {', '.join(sorted({*known, *_OWN, 'site'}))}."
         )
+
+
+def _cpu_engine(text: str) -> str:
+    chosen = _choice("cpu_engine", text, ("auto", "openvino", "torch"))
+    if chosen == "openvino" and not openvino_installed():
+        raise SettingError("Setting cpu_engine is 'openvino', but OpenVINO is not installed: install it, or leave the setting out.")
+    return chosen
+
+
+def _choice(key: str, text: str, choices: tuple[str, ...]) -> str:
+    if text not in choices:
+        raise SettingError(f"Setting {key} is {text!r}, expected one of {', '.join(choices)}.")
+    return text
 
 
 def _switch(key: str, text: str) -> bool:

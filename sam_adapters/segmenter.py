@@ -1,49 +1,28 @@
 """Slices and prompts in, masks out: numpy at both ends, the network in between.
 
-Threads: a Segmenter may be used from several threads. One lock per segmenter guards its network; it is held for one encoder or decoder
-call at a time, never while slices are prepared or masks resized, and never while waiting for anything else. It is granted by priority,
-so a click waits for at most the one batch that is in flight, whatever else is queued. The embedding cache has a lock of its own, which is
-never held while this one is taken.
+Threads: a Segmenter may be used from several threads. `Turns` holds two locks, one for encoder and one for decoder calls, that may be
+shared by all segmenters of a machine; each is held for one call, never while slices are prepared or masks resized, and a thread holds
+one of them at a time. They are granted by priority, so a click waits for at most the one batch that is in flight, whatever else is
+queued; with an engine whose calls may overlap it does not even wait for that. The embedding cache has locks of its own, which are
+never held while one of these is asked for.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sam_adapters.adapters import AdaptedNetwork
-from sam_adapters.embedding_cache import EmbeddingCache, EmbeddingKey, SliceKey
+from sam_adapters.embedding_cache import Embedding, EmbeddingCache, EmbeddingKey, SliceKey
 from sam_adapters.errors import PromptError, SegmentationCancelledError, SettingError
-from sam_adapters.preprocess import SliceFit, prepare_slice, restore_logits
+from sam_adapters.preprocess import prepare_slice, restore_logits
 from sam_adapters.priority_lock import Priority, PriorityLock
-from sam_adapters.prompt_decoding import decode_prompts, to_network
+from sam_adapters.prompt_decoding import to_network
 from sam_adapters.prompts import Axis, SlicePrompts, put_slice, slice_count, slice_size, take_slice
-
-BATCH_CPU = 1  # on a CPU a larger batch is no faster, and a click would wait longer
-BATCH_CUDA = 8
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """A slice as the encoder sees it.
-
-    Attributes:
-        features: (256, e, e) float32 on the segmenter's device; never changed after it is made.
-        fit: where the slice lies in the network's square input.
-    """
-
-    features: Tensor
-    fit: SliceFit
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it holds."""
-        return self.features.nbytes
+from sam_adapters.runner import Runner, TorchRunner
 
 
 @dataclass(frozen=True)
@@ -81,6 +60,14 @@ class VolumeResult:
     uncertainty: dict[int, float]
 
 
+@dataclass(frozen=True)
+class Turns:
+    """Whose turn it is to use a machine's processor: one encoder call and one decoder call at a time."""
+
+    encode: PriorityLock = field(default_factory=PriorityLock)
+    decode: PriorityLock = field(default_factory=PriorityLock)
+
+
 class Segmenter:
     """An adapted network that serves one adapter version.
 
@@ -90,6 +77,10 @@ class Segmenter:
         device: `cpu`, `cuda`, `cuda:<n>` or `auto` (CUDA if there is one).
         cache: shared or own embedding cache; None keeps no embeddings.
         bf16: bfloat16 autocast of the encoder on the CPU too; on CUDA it is used wherever the device has it.
+        turns: shared with the other segmenters of this machine; None for locks of its own.
+
+    Attributes:
+        runner: the engine that computes; PyTorch, until another that holds the same network and adapters is put into its place.
 
     Raises:
         SettingError: the device is not there.
@@ -103,16 +94,32 @@ class Segmenter:
         device: str | torch.device = "cpu",
         cache: EmbeddingCache | None = None,
         bf16: bool = False,
+        turns: Turns | None = None,
     ) -> None:
         self.adapted = adapted
         self.version = version
         self.cache = cache
         self.device = resolve_device(device)
-        self.bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if self.device.type == "cuda" else bf16
-        self.batch = BATCH_CUDA if self.device.type == "cuda" else BATCH_CPU
-        self._lock = PriorityLock()
+        half = torch.cuda.is_bf16_supported(including_emulation=False) if self.device.type == "cuda" else bf16
         adapted.network.to(self.device)
         adapted.set_training(False)
+        self._turns = turns or Turns()
+        self.runner: Runner = TorchRunner(adapted.network, self.device, bf16=half)
+
+    @property
+    def engine_name(self) -> str:
+        """What computes now, e.g. `torch-cpu-float32`."""
+        return self.runner.name
+
+    @property
+    def compiled(self) -> bool:
+        """Whether something else than eager PyTorch computes."""
+        return not isinstance(self.runner, TorchRunner)
+
+    @property
+    def batch(self) -> int:
+        """Slices that go through the encoder at once."""
+        return self.runner.batch
 
     @property
     def base(self) -> str:
@@ -141,16 +148,19 @@ class Segmenter:
     ) -> list[Embedding]:
         """Embeddings of several slices, in batches. Raises as `encode`."""
         names = [self._key(key) for key in keys] if keys is not None else [None] * len(slices)
-        found = [self.cache.get(name) if self.cache is not None and name is not None else None for name in names]
+        found = [self._cached(name) for name in names]
         missing = [place for place, embedding in enumerate(found) if embedding is None]
         for start in range(0, len(missing), self.batch):
             places = missing[start : start + self.batch]
-            for place, embedding in zip(places, self._encode_batch([slices[place] for place in places], priority), strict=True):
+            made = self._encode_batch([slices[place] for place in places], [names[place] for place in places], priority)
+            for place, embedding in zip(places, made, strict=True):
                 found[place] = embedding
-                name = names[place]
-                if self.cache is not None and name is not None:
-                    self.cache.put(name, embedding)
         return [embedding for embedding in found if embedding is not None]
+
+    def cached(self, key: SliceKey) -> bool:
+        """Whether the next `encode` of this slice is spared the encoder."""
+        name = self._key(key)
+        return self.cache is not None and name is not None and self.cache.holds(name)
 
     def decode(self, embedding: Embedding, prompts: SlicePrompts, *, priority: Priority = Priority.CLICK) -> Decoded:
         """A mask for one slice; empty prompts leave the network to segment on its own.
@@ -167,36 +177,40 @@ class Segmenter:
             decoded += self._decode_batch(items[start : start + self.batch], priority)
         return decoded
 
-    def _encode_batch(self, slices: Sequence[NDArray[Any]], priority: Priority) -> list[Embedding]:
+    def _encode_batch(self, slices: Sequence[NDArray[Any]], names: Sequence[EmbeddingKey | None], priority: Priority) -> list[Embedding]:
         prepared = [prepare_slice(pixels, self.image_size) for pixels in slices]
-        pixels = torch.from_numpy(np.stack([item.pixels for item in prepared]))
-        # the decoder stays in float32: it is quick, and its logits are what the radiologist sees
-        with self._network_call(priority), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            features = self.adapted.network.encode(pixels.to(self.device)).float()
-        return [Embedding(row.clone(), item.fit) for row, item in zip(features, prepared, strict=True)]
+        with self._turns.encode.turn(priority):
+            # whoever had the turn before may have made the very same: a click on a slice that was being prefetched
+            found = [self._cached(name) for name in names]
+            places = [place for place, embedding in enumerate(found) if embedding is None]
+            if places:
+                features = self.runner.encode(np.stack([prepared[place].pixels for place in places]))
+                for row, place in enumerate(places):
+                    found[place] = Embedding(features[row].clone(), prepared[place].fit)
+                    self._keep(names[place], found[place])
+        return [embedding for embedding in found if embedding is not None]
 
     def _decode_batch(self, items: Sequence[tuple[Embedding, SlicePrompts]], priority: Priority) -> list[Decoded]:
-        network = self.adapted.network
         prompts = [to_network(prompts, embedding.fit) for embedding, prompts in items]
-        side = 4 * network.embedding_size
+        side = 4 * self.adapted.network.embedding_size
         for item in prompts:
             if item.mask is not None and item.mask.shape != (side, side):
                 raise PromptError(f"Previous mask of shape {list(item.mask.shape)}, expected [{side}, {side}]: pass `low_res` on.")
-        with self._network_call(priority):
-            features = torch.stack([embedding.features.to(self.device) for embedding, _ in items])
-            low_res, iou = decode_prompts(network, features, prompts)
-            logits = network.upscale(low_res).cpu().numpy()
-            low, scores = low_res.cpu().numpy(), iou.cpu().numpy()
+        runner = self.runner
+        with (self._turns.decode if runner.overlapping else self._turns.encode).turn(priority):
+            low_res, scores = runner.decode([embedding.features for embedding, _ in items], prompts)
+        logits = self.adapted.network.upscale(torch.from_numpy(low_res)[:, None])[:, 0].numpy()
         return [
-            Decoded(restore_logits(logits[row, 0], embedding.fit), float(scores[row, 0]), low[row, 0])
+            Decoded(restore_logits(logits[row], embedding.fit), float(scores[row]), low_res[row])
             for row, (embedding, _) in enumerate(items)
         ]
 
-    @contextmanager
-    def _network_call(self, priority: Priority) -> Iterator[None]:
-        """Sole use of the network, without gradients."""
-        with self._lock.turn(priority), torch.inference_mode():
-            yield
+    def _cached(self, name: EmbeddingKey | None) -> Embedding | None:
+        return self.cache.get(name) if self.cache is not None and name is not None else None
+
+    def _keep(self, name: EmbeddingKey | None, embedding: Embedding | None) -> None:
+        if self.cache is not None and name is not None and embedding is not None:
+            self.cache.put(name, embedding)
 
     def _key(self, key: SliceKey | None) -> EmbeddingKey | None:
         if key is None:

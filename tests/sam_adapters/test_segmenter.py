@@ -77,7 +77,7 @@ def test_each_kind_of_prompt_gives_another_answer(segmenter: Segmenter) -> None:
 
 
 def test_many_at_once_are_what_each_is_alone(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenter, "batch", 3)
+    monkeypatch.setattr(segmenter.runner, "batch", 3)
     slices = [disc((48, 60))[0], disc((60, 20))[0], disc((64, 64))[0], disc((100, 30))[0]]
     prompts = [SlicePrompts(box=(1, 2, 18, 19)), SlicePrompts(points=((5, 5, 1),)), SlicePrompts(), SlicePrompts(points=((7, 50, 0),))]
     together = segmenter.decode_many(list(zip(segmenter.encode_many(slices), prompts, strict=True)))
