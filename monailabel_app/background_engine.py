@@ -24,7 +24,7 @@ class BackgroundEngine:
 
     Args:
         compile_cpu: compile for the CPU with OpenVINO; False leaves everything to PyTorch.
-        precision: of the compiled encoder.
+        precision: of what is compiled.
     """
 
     def __init__(self, engine: Engine, *, compile_cpu: bool, precision: Precision) -> None:

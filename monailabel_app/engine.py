@@ -100,6 +100,11 @@ class Engine:
                 self._keep(version, found)
             return found
 
+    def engine_name(self) -> str | None:
+        """What computes for the active version, e.g. `openvino-cpu-bfloat16`; None while it is not loaded."""
+        found = self._loaded(self.active_version())
+        return None if found is None else found.engine_name
+
     def _loaded(self, version: str) -> Segmenter | None:
         with self._lock:
             found = self._segmenters.get(version)

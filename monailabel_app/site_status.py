@@ -26,6 +26,8 @@ def site_status(app: "FedSCALabelApp") -> dict[str, Any]:
         "generation": registry.generation(),
         "base": {"name": settings.base, "sha256": engine.base_sha256},
         "device": engine.device,
+        "engine": engine.engine_name(),
+        "embeddings": engine.embeddings.figures(),
         "image_size": settings.image_size,
         "queue": {"infer": engine.running_requests, "tuning": app.tuning_queue.waiting},
         "tuning": {

@@ -124,6 +124,18 @@ class EmbeddingCache:
                 _, dropped = self._entries.popitem(last=False)
                 self._bytes -= dropped.nbytes
 
+    def figures(self) -> dict[str, int]:
+        """What it holds and how it did so far, JSON-ready."""
+        with self._lock:
+            return {
+                "slices": len(self._entries),
+                "bytes": self._bytes,
+                "max_bytes": self.max_bytes,
+                "hits": self.hits,
+                "disk_hits": self.disk_hits,
+                "misses": self.misses,
+            }
+
     def clear(self) -> None:
         """Drop everything in memory."""
         with self._lock:

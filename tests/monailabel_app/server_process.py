@@ -26,7 +26,7 @@ import monailabel_app
 
 APP_FOLDER = Path(monailabel_app.__file__).parent
 START_SECONDS = 240.0
-ALWAYS = {"image_size": "128", "device": "cpu"}
+ALWAYS = {"image_size": "128", "device": "cpu", "cpu_engine": "torch"}  # compiling costs seconds a server; test_engines.py lets it
 
 
 @dataclass(frozen=True)
