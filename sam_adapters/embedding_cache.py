@@ -100,10 +100,10 @@ class EmbeddingCache:
         self._remember(key, embedding)
         return embedding
 
-    def holds(self, key: EmbeddingKey) -> bool:
-        """Whether it is in memory; not counted as a use."""
+    def in_memory(self, key: EmbeddingKey) -> Embedding | None:
+        """The embedding if it is in memory; not counted as a question or a use."""
         with self._lock:
-            return key in self._entries
+            return self._entries.get(key)
 
     def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
         """Keep an embedding, dropping those that were not used for longest. One larger than the cache is not kept."""

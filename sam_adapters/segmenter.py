@@ -160,7 +160,7 @@ class Segmenter:
     def cached(self, key: SliceKey) -> bool:
         """Whether the next `encode` of this slice is spared the encoder."""
         name = self._key(key)
-        return self.cache is not None and name is not None and self.cache.holds(name)
+        return self._in_memory(name) is not None
 
     def decode(self, embedding: Embedding, prompts: SlicePrompts, *, priority: Priority = Priority.CLICK) -> Decoded:
         """A mask for one slice; empty prompts leave the network to segment on its own.
@@ -181,7 +181,7 @@ class Segmenter:
         prepared = [prepare_slice(pixels, self.image_size) for pixels in slices]
         with self._turns.encode.turn(priority):
             # whoever had the turn before may have made the very same: a click on a slice that was being prefetched
-            found = [self._cached(name) for name in names]
+            found = [self._in_memory(name) for name in names]
             places = [place for place, embedding in enumerate(found) if embedding is None]
             if places:
                 features = self.runner.encode(np.stack([prepared[place].pixels for place in places]))
@@ -207,6 +207,9 @@ class Segmenter:
 
     def _cached(self, name: EmbeddingKey | None) -> Embedding | None:
         return self.cache.get(name) if self.cache is not None and name is not None else None
+
+    def _in_memory(self, name: EmbeddingKey | None) -> Embedding | None:
+        return self.cache.in_memory(name) if self.cache is not None and name is not None else None
 
     def _keep(self, name: EmbeddingKey | None, embedding: Embedding | None) -> None:
         if self.cache is not None and name is not None and embedding is not None:
