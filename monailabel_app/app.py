@@ -5,6 +5,7 @@ Processes: the server holds one instance; every tuning and batch inference is a 
 Threads: requests run in worker threads. What they share has its own locks: engine, datastore, label log, tuning queue, registry.
 """
 
+import atexit
 import logging
 import threading
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from monailabel_app.background_engine import BackgroundEngine
 from monailabel_app.case_roles import CaseRoles
 from monailabel_app.configuration import AppConfiguration
 from monailabel_app.engine import Engine
+from monailabel_app.fast_path import FastPath
 from monailabel_app.guarded_datastore import GuardedDatastore, unknown_image
 from monailabel_app.interactive_task import InteractiveTask
 from monailabel_app.label_intake import LabelIntake
@@ -50,6 +52,7 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
     Attributes:
         configuration: what `--conf` and site.json say.
         engine: models, images and embeddings in memory.
+        fast: the interactive path: results to refer to, prefetching and jobs.
         roles: which cases train, validate and test.
         scores: uncertainty of unlabelled cases.
         tuning_queue: tunings that wait or run.
@@ -70,6 +73,7 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         except FedscaError as error:
             startup_failure.explain(str(error))
             raise
+        self.fast = FastPath(self.engine, results_bytes=self.configuration.results_mb * 2**20, prefetch=self.configuration.prefetch)
         site, site_settings = self.configuration.site, self.configuration.settings
         self.roles = CaseRoles(site, site_settings)
         self.scores = UncertaintyScores(site.work / "uncertainty.json")
@@ -139,13 +143,15 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
             self.engine, compile_cpu=self.configuration.compiles, precision=self.configuration.cpu_precision
         )
         self._background.start()
+        self.fast.start()
+        atexit.register(self.fast.stop)
         if self.configuration.uncertainty:
             self._worker = UncertaintyWorker(
                 self.engine,
                 self.datastore(),
                 self.scores,
                 offered=lambda: self.roles.offered(self.datastore()),
-                busy=lambda: self.tuning_queue.running or self.tuning_queue.waiting > 0,
+                busy=lambda: self.tuning_queue.running or self.tuning_queue.waiting > 0 or self.fast.busy,
                 idle_seconds=self.configuration.idle_seconds,
             )
             self._worker.start()
@@ -208,7 +214,7 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         raise NotFoundError(f"Model {model} is not one file: its versions are under GET /fedsca/adapters.")
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The next case to label; empty when none is left.
+        """The next case to label; empty when none is left. Whoever asks is about to open it: its slices are encoded meanwhile.
 
         Raises:
             NotFoundError: unknown strategy.
@@ -220,7 +226,9 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         found: dict[str, Any] | None = strategy(request, self.datastore())
         if not found:
             return {}
-        return {**found, "path": self.datastore().get_image_uri(found["id"])}
+        path = self.datastore().get_image_uri(found["id"])
+        self.fast.prefetcher.show(f"sample {str(request.get('client_id'))[:100]}", Path(path), "k", None)
+        return {**found, "path": path}
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         """Called after a label was stored, inside the upload request; what it returns becomes part of the reply."""

@@ -2,7 +2,8 @@
 
 FedscaError
 ├── RequestError  (ValueError)   a request that cannot be used: answered 400
-└── NotFoundError (LookupError)  a model, image, session or strategy that does not exist here: answered 404
+├── NotFoundError (LookupError)  a model, image, session, result, job or strategy that does not exist here: answered 404
+└── BusyError     (RuntimeError) too much is being worked on already: answered 429 with Retry-After
 """
 
 from sam_adapters.errors import FedscaError
@@ -14,3 +15,15 @@ class RequestError(FedscaError, ValueError):
 
 class NotFoundError(FedscaError, LookupError):
     """A request for something that does not exist here."""
+
+
+class BusyError(FedscaError, RuntimeError):
+    """A request for work of which there is too much already.
+
+    Attributes:
+        retry_after: seconds after which it is worth asking again.
+    """
+
+    def __init__(self, sentence: str, retry_after: int) -> None:
+        super().__init__(sentence)
+        self.retry_after = retry_after

@@ -30,6 +30,8 @@ class AppConfiguration:
         cpu_engine: what computes clicks where there is no GPU: `openvino`, `torch`, or `auto`, OpenVINO where it is installed.
         cpu_precision: OpenVINO's precision: `float32`, `bfloat16`, or `auto`, bfloat16 where the CPU has it.
         idle_seconds: how long no request must have come before a case is scored in the background.
+        prefetch: encode slices before somebody clicks on them.
+        results_mb: memory for masks that clients may refer to again, in MiB.
     """
 
     site: SiteDirectory
@@ -41,6 +43,8 @@ class AppConfiguration:
     cpu_engine: str = "auto"
     cpu_precision: Precision = "auto"
     idle_seconds: float = 2.0
+    prefetch: bool = True
+    results_mb: int = 128
 
     @classmethod
     def from_conf(cls, studies: str, conf: Mapping[str, str]) -> "AppConfiguration":
@@ -71,6 +75,8 @@ class AppConfiguration:
             cpu_engine=_cpu_engine(own.get("cpu_engine", "auto")),
             cpu_precision=cast(Precision, _choice("cpu_precision", own.get("cpu_precision", "auto"), get_args(Precision))),
             idle_seconds=_number("idle_seconds", own.get("idle_seconds", "2"), 0, 3600),
+            prefetch=_switch("prefetch", own.get("prefetch", "true")),
+            results_mb=int(_number("results_mb", own.get("results_mb", "128"), 1, 65_536)),
         )
 
     @property
@@ -86,7 +92,7 @@ class AppConfiguration:
             self.settings.save(path)
 
 
-_OWN = ("tune", "uncertainty", "cache_mb", "embedding_disk_mb", "cpu_engine", "cpu_precision", "idle_seconds")
+_OWN = ("tune", "uncertainty", "cache_mb", "embedding_disk_mb", "cpu_engine", "cpu_precision", "idle_seconds", "prefetch", "results_mb")
 
 
 def default_site(studies: Path) -> Path:

@@ -57,10 +57,10 @@ def parse_parameters(
     axis = checked_axis(request.get("axis") or "k")
     extension, dtype = _result_format(request, picture)
     return InferParameters(
-        version=_version(request.get("version")),
+        version=wanted_version(request.get("version")),
         axis=axis,
         prompts=_prompts(request, axis, shape_kji, automatic),
-        label=_label(request.get("label"), label_name),
+        label=checked_label(request.get("label"), label_name),
         extension=extension,
         dtype=dtype,
     )
@@ -73,11 +73,13 @@ def checked_version(value: object) -> str:
     return value
 
 
-def _version(value: object) -> str:
+def wanted_version(value: object) -> str:
+    """`active` (also for nothing), `base` or a version id, else RequestError."""
     return "active" if value in (None, "", "active") else checked_version(value)
 
 
-def _label(value: object, default: str) -> str:
+def checked_label(value: object, default: str) -> str:
+    """A segment's name; `default` if there is none. Raises RequestError for what cannot be one."""
     if value is None or value == "":
         return default
     if not isinstance(value, str) or len(value) > MAX_LABEL_NAME or not value.isprintable():

@@ -5,6 +5,7 @@ And what the client sends is checked: `params` cannot name another image, and an
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,9 @@ from monailabel.utils.others.generic import get_mime_type
 from requests_toolbelt import MultipartEncoder
 
 from monailabel_app.app_errors import NotFoundError, RequestError
-from monailabel_app.request_guard import checked_case_id, checked_parameters, checked_session_id
+from monailabel_app.image_sources import session_image
+from monailabel_app.request_guard import checked_case_id, checked_parameters
+from monailabel_app.segmentation_task import CLICKED_SLICES
 from monailabel_app.server_file import ServerFile
 from monailabel_app.uploads import stored_upload
 
@@ -57,21 +60,23 @@ def infer(
         if file is not None and not session_id:
             request["image"] = ServerFile(stack.enter_context(stored_upload(file)))
         elif session_id:
-            request["image"] = ServerFile(_session_image(app, session_id))
+            request["image"] = ServerFile(session_image(app, session_id))
         elif image:
             request["image"] = checked_case_id(image)
         else:
             raise RequestError("No image: give a case of the datastore (image), a session (session_id) or a file.")
         result = app.infer({**request, "model": model})
+        if not (file is not None and not session_id):  # an uploaded file is gone after this request
+            path = str(request["image"]) if session_id else app.datastore().get_image_uri(request["image"])
+            _prefetch_neighbours(app, Path(path), result["params"], str(user.username))
     return _reply(result, output)
 
 
-def _session_image(app: "FedSCALabelApp", session_id: str) -> str:
-    sessions = app.sessions()
-    session = sessions.get_session(checked_session_id(session_id)) if sessions is not None else None
-    if session is None:
-        raise NotFoundError(f"There is no session {session_id} here, or it has expired: upload the image again (PUT /session/).")
-    return str(session.image)
+def _prefetch_neighbours(app: "FedSCALabelApp", path: Path, params: Mapping[str, Any], owner: str) -> None:
+    """After a click on few slices, their neighbours are likely to be next."""
+    slices = [int(index) for index in params["iou"]]
+    if 0 < len(slices) <= CLICKED_SLICES:
+        app.fast.clicked(path, params["axis"], slices[len(slices) // 2], owner)
 
 
 def _reply(result: dict[str, Any], output: Any) -> Response:

@@ -30,6 +30,9 @@ def site_status(app: "FedSCALabelApp") -> dict[str, Any]:
         "embeddings": engine.embeddings.figures(),
         "image_size": settings.image_size,
         "queue": {"infer": engine.running_requests, "tuning": app.tuning_queue.waiting},
+        "prefetch": asdict(app.fast.prefetcher.counts()),
+        "jobs": asdict(app.fast.jobs.counts()),
+        "results": {"held": len(app.fast.results), "bytes": app.fast.results.nbytes},
         "tuning": {
             "running": app.tuning_queue.running,
             "waiting": app.tuning_queue.waiting,
