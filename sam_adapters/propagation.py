@@ -1,7 +1,7 @@
 """From a mask on one slice to the slices before and after it, one by one, until the structure ends.
 
-Each slice is prompted by what was found on its neighbour: the box around it, a little larger, and its mask. The rules and their numbers
-were chosen by measuring (`benchmarks/propagation.py`, `docs/http.md`). Pure functions, except `propagate`, which asks the network.
+Each slice is prompted by what was found on its neighbour: the box around it, a little larger, and where a rule says so its mask too. The
+rule and its numbers were chosen by measuring (`benchmarks/propagation.py`, `docs/http.md`). Pure functions, except `propagate`, which asks the network.
 Threads: a `propagate` iterator is used by one thread at a time; it holds no lock between two slices.
 """
 
@@ -34,12 +34,12 @@ class PropagationRule:
         least_pixels: nor is one with fewer pixels.
     """
 
-    enlarge: float = 0.05
-    enlarge_pixels: float = 1.0
+    enlarge: float = 0.1
+    enlarge_pixels: float = 2.0
     box: bool = True
-    mask: bool = True
+    mask: bool = False
     least_overlap: float = 0.5
-    least_iou: float = 0.0
+    least_iou: float = 0.7
     largest_growth: float = 2.0
     least_pixels: int = 4
 

@@ -27,7 +27,7 @@ from tests.monailabel_app.server_process import (
 )
 
 DEADLINE = 120.0
-LONG = (20, 48, 40)
+LONG = (14, 36, 32)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
         "oblique": write_volume(studies / "oblique.nii.gz", seed=1),
         "fundus": write_picture(studies / "fundus.jpg", seed=4),
     }
-    with running_server(folder, studies, {"uncertainty": "false", "tune": "false"}) as server:
+    with running_server(folder, studies, {"image_size": "64", "uncertainty": "false", "tune": "false"}) as server:
         yield Ward(server, targets)
 
 
@@ -293,16 +293,16 @@ def encoded(ward: Ward) -> bool:
 
 
 def test_slices_are_encoded_before_anybody_clicks(ward: Ward) -> None:
-    viewer = {"image": "long", "axis": "i", "index": 20, "viewer": "left"}
+    viewer = {"image": "long", "axis": "k", "index": 6, "viewer": "left"}
     reply = ward.server.request("POST", "/fedsca/prefetch", json=viewer).json()
-    assert reply["queued"] + reply["ready"] == 40
+    assert reply["queued"] + reply["ready"] == 14
     wait_until(lambda: encoded(ward), DEADLINE, what="the queue to end", note=ward.server.log)
-    assert ward.server.request("POST", "/fedsca/prefetch", json=viewer).json() == {"queued": 0, "ready": 40}
-    assert ward.click("long", **ward.box("long", "i"))["embedding"] == "cached"
+    assert ward.server.request("POST", "/fedsca/prefetch", json=viewer).json() == {"queued": 0, "ready": 14}
+    assert ward.click("long", **ward.box("long"))["embedding"] == "cached"
     dropped = ward.server.request("DELETE", "/fedsca/prefetch", params={"viewer": "left"})
     assert dropped.json() == {"dropped": True}
     assert ward.server.request("DELETE", "/fedsca/prefetch", params={"viewer": "left"}).json() == {"dropped": False}
-    assert "expected 0 to 39" in sentence(ward.server.request("POST", "/fedsca/prefetch", json={**viewer, "index": 40}), 400)
+    assert "expected 0 to 13" in sentence(ward.server.request("POST", "/fedsca/prefetch", json={**viewer, "index": 14}), 400)
 
 
 def test_a_click_and_the_next_sample_bring_their_neighbours(ward: Ward) -> None:
@@ -375,7 +375,7 @@ def test_a_volume_is_cancelled_and_clicks_are_answered_meanwhile(ward: Ward) -> 
     state = server.request("DELETE", f"/fedsca/jobs/{job}").json()
     assert state["state"] == "cancelled"
     wait_until(lambda: server.status()["jobs"]["running"] == 0, DEADLINE, what="the job to stop")
-    assert server.get(f"/fedsca/jobs/{job}").json()["done"] == state["done"] < 48
+    assert server.get(f"/fedsca/jobs/{job}").json()["done"] == state["done"] < 36
     assert sentence(server.get(f"/fedsca/jobs/{job}", params={"wait": 21}), 400)
 
 
