@@ -3,9 +3,9 @@
     python benchmarks/propagation.py --data <folder of sets> --image-size 256 --json out.json
 
 Each target (a label value of a case) begins on its largest slice along k with the answer to the box around the true mask: what a person
-gets who draws one box. For each kind of prompt the propagation is run to both ends of the volume once; what any rule for the end
-would have kept is then counted from what was noted of each slice. Beside it: every slice prompted with its own true box (needs a person on each slice), and
-those boxes filled (what the boxes alone are worth). Untuned base, 3-D Dice. `sam_adapters.propagation.DEFAULT_RULE` is chosen by it.
+gets who draws one box. For each kind of prompt the propagation is run to both ends of the volume once; what any rule for the end would have
+kept is then counted from what was noted of each slice. Beside it: every slice prompted with its own true box (needs a person on each
+slice), and those boxes filled (what the boxes alone are worth). Untuned base, 3-D Dice. It chose `sam_adapters.propagation.DEFAULT_RULE`.
 """
 
 import argparse
