@@ -18,13 +18,13 @@ from monailabel_app.segment_models import PrefetchBody, PropagateBody, SegmentBo
 from monailabel_app.segment_request import SegmentPlan, edited_mask, first_slice, segment_plan, slice_range
 from monailabel_app.slice_jobs import SliceJobs
 from monailabel_app.slice_work import described, propagation_work, volume_work
-from sam_adapters.embedding_cache import SliceKey
+from sam_adapters.embedding_cache import Embedding, SliceKey
 from sam_adapters.images import MedicalImage
 from sam_adapters.preprocess import mask_logits
 from sam_adapters.priority_lock import Priority
 from sam_adapters.prompts import Axis, SlicePrompts, slice_count, take_slice
 from sam_adapters.propagation import Neighbour
-from sam_adapters.segmenter import Embedding, Segmenter
+from sam_adapters.segmenter import Segmenter
 
 CLICK_NEIGHBOURS = 9
 """Slices that are encoded ahead after a click: the clicked one and four on either side."""

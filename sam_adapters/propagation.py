@@ -1,7 +1,8 @@
 """From a mask on one slice to the slices before and after it, one by one, until the structure ends.
 
 Each slice is prompted by what was found on its neighbour: the box around it, a little larger, and where a rule says so its mask too. The
-rule and its numbers were chosen by measuring (`benchmarks/propagation.py`, `docs/http.md`). Pure functions, except `propagate`, which asks the network.
+rule and its numbers were chosen by measuring (`benchmarks/propagation.py`, `docs/http.md`). Pure functions, except `propagate`, which asks
+the network.
 Threads: a `propagate` iterator is used by one thread at a time; it holds no lock between two slices.
 """
 
