@@ -1,6 +1,7 @@
 """The interactive path through a real server: clicks, undo and redo, every axis, sessions, prefetching, propagation and volumes."""
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from monailabel_app.mask_wire import Change, apply_change, change_between, mask_box, pack
+from monailabel_app.mask_wire import Change, apply_change, mask_box, pack
 from sam_adapters.prompts import AXES, Axis, put_slice, slice_count, slice_size, take_slice, tight_box
 from tests.monailabel_app.server_process import (
     Server,
@@ -388,9 +389,34 @@ def test_too_many_jobs_are_refused_with_a_time_to_wait(ward: Ward) -> None:
         ward.server.request("DELETE", f"/fedsca/jobs/{reply.json()['job']}")
 
 
-def test_a_change_can_be_made_by_hand_too() -> None:
-    """The example of the documentation: a client in a few lines."""
-    before, after = np.zeros((4, 5), bool), np.eye(4, 5, dtype=bool)
-    change = change_between(before, after)
-    assert change is not None
-    assert (apply_change(before, change) == after).all()
+# --- documentation --------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_examples_of_the_documentation_run(ward: Ward) -> None:
+    """All Python blocks of docs/http.md, one after the other, as somebody would type them."""
+    text = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    code = "\n".join(blocks).replace("http://127.0.0.1:8100", ward.server.address).replace('"case1"', '"long"')
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/http.md", "exec"), names)  # noqa: S102 - our own documentation
+    mask, target = names["mask"], ward.targets["long"]
+    assert len(blocks) == 3
+    assert (mask == shown(None, ward.server.get(f"/fedsca/results/{names['first']['result']}").json())).all()  # it ended with an undo
+    assert dice(mask, target[7]) > 0.7
+    assert len(names["volume"]) == names["state"]["done"] + 1
+    assert names["state"]["state"] == "done"
+
+
+def test_the_requests_of_the_documentation_are_taken(ward: Ward) -> None:
+    """The bodies of its curl lines."""
+    text = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
+    lines = text.replace("\\\n", "").splitlines()
+    curls = [line for line in lines if line.startswith("curl")]
+    assert len(curls) == 2
+    for line in curls:
+        path = re.search(r"8100(/\S+)", line)
+        body = re.search(r"-d '(.*)'", line)
+        assert path is not None
+        assert body is not None
+        reply = ward.server.request("POST", path.group(1), json={**json.loads(body.group(1)), "image": "long"})
+        assert reply.status_code == 200, reply.text
