@@ -14,7 +14,6 @@ from typing import Any
 
 from monailabel.config import settings as server_settings
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.utils.sessions import Sessions
 
 from monailabel_app import startup_failure
 from monailabel_app.app_errors import NotFoundError, RequestError
@@ -30,7 +29,9 @@ from monailabel_app.label_intake import LabelIntake
 from monailabel_app.request_guard import checked_case_id, checked_tag
 from monailabel_app.segmentation_task import SegmentationTask
 from monailabel_app.server_file import ServerFile
+from monailabel_app.site_sessions import SiteSessions
 from monailabel_app.strategies import FirstStrategy, LeastCertainStrategy, RandomStrategy
+from monailabel_app.temporary_folder import claim_temporary_folder
 from monailabel_app.tuning_queue import TuningQueue
 from monailabel_app.tuning_task import TUNING, TuningTask
 from monailabel_app.uncertainty_scores import UncertaintyScores
@@ -123,12 +124,12 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
             "least_certain": LeastCertainStrategy(self.roles, self.engine, self.scores),
         }
 
-    def _load_sessions(self, load: bool = False) -> Sessions | None:
+    def _load_sessions(self, load: bool = False) -> SiteSessions | None:
         """Sessions hold images: they stay in this site's directory, where no other server of this machine serves them, unless told else."""
         if not load:
             return None
         folder = server_settings.MONAI_LABEL_SESSION_PATH.strip() or str(self.configuration.site.work / "sessions")
-        return Sessions(folder, server_settings.MONAI_LABEL_SESSION_EXPIRY)
+        return SiteSessions(folder, server_settings.MONAI_LABEL_SESSION_EXPIRY)
 
     def on_init_complete(self) -> None:
         """Called once, in the server process only, before it serves."""
@@ -137,6 +138,7 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         from monailabel_app import http_layer
 
         self.configuration.save()
+        claim_temporary_folder(self.configuration.site.work)
         http_layer.install(api)
         super().on_init_complete()
         self._background = BackgroundEngine(
@@ -220,7 +222,7 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
             NotFoundError: unknown strategy.
         """
         name = request.get("strategy") or DEFAULT_STRATEGY
-        strategy = self._strategies.get(name)
+        strategy = self._strategies.get(name) if isinstance(name, str) else None
         if strategy is None:
             raise NotFoundError(f"There is no strategy {str(name)[:80]!a}, expected one of {', '.join(self._strategies)}.")
         found: dict[str, Any] | None = strategy(request, self.datastore())

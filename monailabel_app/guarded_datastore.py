@@ -1,18 +1,21 @@
 """MONAI Label's local datastore, kept inside the studies folder, whole after a crash, and safe for several threads.
 
-Threads: requests run in worker threads and a file watcher refreshes the index, so every public method holds one re-entrant lock; MONAI
-Label's own file lock (between processes) is always taken inside it. Files are copied under a hidden name and then renamed: a tuning that
-reads labels meanwhile sees the old file or the new one.
+Threads: requests run in worker threads and a file watcher refreshes the index. Methods that change it hold one re-entrant lock; MONAI
+Label's own file lock (between processes) is always taken inside it. Methods that only read take no lock: each change ends with a new
+`IndexView`, and readers use the last one, so that `/info/` never waits for a disk or another process.
+Files are copied under a hidden name, before the lock is taken, and then renamed: a tuning that reads labels meanwhile sees the old file or
+the new one.
 """
 
+import copy
 import json
 import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 
 from monailabel_app.app_errors import NotFoundError, RequestError
+from monailabel_app.index_view import IndexView
 from monailabel_app.request_guard import checked_case_id, checked_tag
 from sam_adapters import atomic
 from sam_adapters.images import PICTURE_EXTENSIONS, VOLUME_EXTENSIONS
@@ -43,8 +47,11 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
     def __init__(self, studies: str, *, auto_reload: bool, read_only: bool) -> None:
         self._thread_lock = threading.RLock()
         self._saved: dict[str, SavedLabel] = {}
+        self._view = IndexView({}, Path(studies), Path(studies))
         patterns = [f"*{extension}" for extension in FILE_EXTENSIONS]
         super().__init__(studies, extensions=patterns, auto_reload=auto_reload, read_only=read_only)
+        with self._thread_lock:
+            self._publish()
 
     # --- writing ----------------------------------------------------------------------------------------------------------------------
 
@@ -56,15 +63,16 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
         """
         stem, extension = self._to_id(Path(image_filename).name)
         case = checked_case_id(image_id or stem)
-        with self._thread_lock:
-            folder = Path(self._datastore.image_path())
-            _place(Path(image_filename), folder / (case + extension))
+        folder = Path(self._datastore.image_path())
+        with _staged(Path(image_filename), folder) as staged, self._thread_lock:
+            _put(staged, folder / (case + extension))
             _remove_other_formats(folder, case, extension)
             info = {**(image_info or {}), "ts": int(time.time()), "name": case + extension}
             known = self._datastore.objects.get(case)
             labels = known.labels if known else {}
             self._datastore.objects[case] = ImageLabelModel(image=DataModel(info=info, ext=extension), labels=labels)
             self._update_datastore_file()
+            self._publish(case)
         return case
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any] | None) -> str:
@@ -76,104 +84,145 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
         """
         case, tag = checked_case_id(image_id), checked_tag(label_tag)
         _, extension = self._to_id(Path(label_filename).name)
-        with self._thread_lock:
+        if case not in self._view.objects:
+            raise unknown_image(case)
+        folder = Path(self._datastore.label_path(tag))
+        folder.mkdir(parents=True, exist_ok=True)
+        with _staged(Path(label_filename), folder) as staged, self._thread_lock:
             known = self._datastore.objects.get(case)
-            if known is None:
+            if known is None:  # removed while the label was copied
                 raise unknown_image(case)
-            folder = Path(self._datastore.label_path(tag))
-            folder.mkdir(parents=True, exist_ok=True)
             target = folder / (case + extension)
-            _place(Path(label_filename), target)
+            _put(staged, target)
             _remove_other_formats(folder, case, extension)
             info = {**(label_info or {}), "ts": int(time.time()), "name": case + extension}
             known.labels[tag] = DataModel(info=info, ext=extension)
             self._saved[case] = SavedLabel(tag, target, info)
             self._update_datastore_file()
+            self._publish(case)
         return case
 
-    def last_saved(self, image_id: str) -> SavedLabel | None:
-        """The label saved last for an image by this process, whatever its tag."""
-        with self._thread_lock:
-            return self._saved.get(image_id)
-
     def remove_image(self, image_id: str) -> None:
-        """Remove an image and its labels."""
+        """Remove an image and its labels.
+
+        Raises:
+            NotFoundError: there is no such image.
+        """
+        case = checked_case_id(image_id)
         with self._thread_lock:
-            super().remove_image(checked_case_id(image_id))
+            known = self._view.objects.get(case)
+            if known is None:
+                raise unknown_image(case)
+            for path in (*(self._view.label_path(case, tag) for tag in known.labels), self._view.image_path(case)):
+                Path(path).unlink(missing_ok=True)
             self.refresh()
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Remove one label."""
+        """Remove one label.
+
+        Raises:
+            NotFoundError: there is no such label.
+        """
+        case, tag = checked_case_id(label_id), checked_tag(label_tag)
         with self._thread_lock:
-            super().remove_label(checked_case_id(label_id), checked_tag(label_tag))
+            path = self._view.label_path(case, tag)
+            if not path:
+                raise unknown_label(case, tag)
+            Path(path).unlink(missing_ok=True)
             self.refresh()
 
     def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
         """Merge `info` into what is kept about an image."""
         with self._thread_lock:
             super().update_image_info(image_id, info)
+            self._publish(image_id)
 
     def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
         """Merge `info` into what is kept about a label."""
         with self._thread_lock:
             super().update_label_info(label_id, label_tag, info)
+            self._publish(label_id)
 
     def refresh(self) -> None:
         """Bring the index in line with the files."""
         with self._thread_lock:
             super().refresh()
+            self._publish()
 
-    # --- reading ----------------------------------------------------------------------------------------------------------------------
+    def _on_modify_event(self, event: object) -> None:
+        """Another process has written the index."""
+        with self._thread_lock:
+            super()._on_modify_event(event)
+            self._publish()
+
+    def _publish(self, case: str | None = None) -> None:
+        """Show readers what was changed about one case, or everything; the lock is held."""
+        folders = Path(self._datastore.image_path()), Path(self._datastore.label_path(None))
+        if case is None:
+            objects = {name: entry.model_copy(deep=True) for name, entry in self._datastore.objects.items()}
+        else:
+            objects = {**self._view.objects, case: self._datastore.objects[case].model_copy(deep=True)}
+        self._view = IndexView(objects, *folders)
+
+    # --- reading: no lock -------------------------------------------------------------------------------------------------------------
+
+    def last_saved(self, image_id: str) -> SavedLabel | None:
+        """The label saved last for an image by this process, whatever its tag."""
+        return self._saved.get(image_id)
 
     def get_image_uri(self, image_id: str) -> str:
         """Path of an image; "" for an unknown one."""
-        with self._thread_lock:
-            return str(super().get_image_uri(image_id))
+        return self._view.image_path(image_id)
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What is kept about a label; empty for an unknown one."""
-        with self._thread_lock:
-            return dict(super().get_label_info(label_id, label_tag))
+        return copy.deepcopy(self._view.label_info(label_id, label_tag))
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is kept about an image; empty for an unknown one."""
-        with self._thread_lock:
-            return dict(super().get_image_info(image_id))
+        info = copy.deepcopy(self._view.image_info(image_id))
+        if not isinstance(info.get("strategy", {}), dict):  # MONAI Label adds to it when it offers a case
+            del info["strategy"]
+        return info
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of a label; "" for an unknown one."""
-        with self._thread_lock:
-            return str(super().get_label_uri(label_id, label_tag))
+        return self._view.label_path(label_id, label_tag)
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        """Tag -> label id of an image's labels."""
+        known = self._view.objects.get(image_id)
+        return dict.fromkeys(known.labels, image_id) if known else {}
 
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """Images with a final label."""
-        with self._thread_lock:
-            return list(super().get_labeled_images(label_tag, labels))
+        return self._view.labelled()
 
     def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """Images without a final label."""
-        with self._thread_lock:
-            return list(super().get_unlabeled_images(label_tag, labels))
+        return self._view.unlabelled()
 
     def list_images(self) -> list[str]:
         """All images."""
-        with self._thread_lock:
-            return list(super().list_images())
+        return list(self._view.objects)
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
-        """Pairs of image and final label."""
-        with self._thread_lock:
-            return list(super().datalist(full_path))
+        """Pairs of image and final label; with `full_path` off, below the studies folder."""
+        pairs = self._view.pairs()
+        if full_path:
+            return pairs
+        root = os.path.realpath(self._datastore_path)
+        return [{key: os.path.relpath(path, root) for key, path in pair.items()} for pair in pairs]
 
     def status(self) -> dict[str, Any]:
         """Counts, as `GET /info/` shows them."""
-        with self._thread_lock:
-            return dict(super().status())
+        return self._view.counts()
 
     def json(self) -> dict[str, Any]:
         """The whole index."""
-        with self._thread_lock:
-            return dict(super().json())
+        head = {"name": self.name(), "description": self.description(), "images_dir": self._datastore.images_dir}
+        objects = {case: entry.model_dump() for case, entry in self._view.objects.items()}
+        return {**head, "labels_dir": self._datastore.labels_dir, "objects": objects}
 
     # --- what MONAI Label's own methods call ------------------------------------------------------------------------------------------
 
@@ -204,19 +253,29 @@ def unknown_image(case: str) -> NotFoundError:
     return NotFoundError(f"There is no image {case[:80]!a} in the datastore (GET /datastore/?output=all lists them).")
 
 
-def _place(source: Path, target: Path) -> None:
-    """Copy `source` to `target`, atomically and durably."""
-    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+def unknown_label(case: str, tag: str) -> NotFoundError:
+    """The error for a label that is not in the datastore."""
+    return NotFoundError(f"There is no label {tag[:80]!a} of image {case[:80]!a} (GET /datastore/?output=all lists them).")
+
+
+@contextmanager
+def _staged(source: Path, folder: Path) -> Iterator[Path]:
+    """A durable copy of `source` under a hidden name in `folder`; what is not renamed in the meantime is removed."""
+    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=folder)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as out, source.open("rb") as stream:
             shutil.copyfileobj(stream, out, 1 << 20)
             out.flush()
             os.fsync(out.fileno())
-        temporary.replace(target)
-    except BaseException:
+        yield temporary
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+def _put(staged: Path, target: Path) -> None:
+    """Give a staged copy its name, atomically and durably."""
+    staged.replace(target)
     atomic.fsync_directory(target.parent)
 
 

@@ -14,9 +14,10 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from monailabel_app import datastore_routes, fast_routes, inference_routes, site_routes, task_routes
+from monailabel_app import datastore_routes, fast_routes, inference_routes, refused_routes, session_routes, site_routes, task_routes
 from monailabel_app.app_errors import BusyError, NotFoundError, RequestError
 from monailabel_app.request_guard import RequestGuard
+from monailabel_app.unblocked_routes import unblocked_router
 from sam_adapters.errors import (
     AdapterError,
     BaseModelError,
@@ -62,8 +63,10 @@ def install(api: FastAPI) -> None:
         return
     for error_class, status in STATUS_OF.items():
         api.add_exception_handler(error_class, _answer(status))
-    for routes in (site_routes, fast_routes, task_routes, datastore_routes, inference_routes):
-        api.include_router(routes.router)
+    own = (site_routes, fast_routes, task_routes, datastore_routes, session_routes, inference_routes, refused_routes)
+    # The last one inserted comes first: what is refused before what is served, and MONAI Label's own bodies after all of ours.
+    for router in (unblocked_router(), *(routes.router for routes in own)):
+        api.include_router(router)
         api.router.routes.insert(0, api.router.routes.pop())  # before MONAI Label's own of the same address
     api.user_middleware.append(Middleware(RequestGuard))  # innermost: refusals carry the CORS headers too
     api.middleware_stack = api.build_middleware_stack()  # the one built for the start-up itself lacks all of this

@@ -19,7 +19,7 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 from requests_toolbelt import MultipartEncoder
 
-from monailabel_app.app_errors import NotFoundError, RequestError
+from monailabel_app.app_errors import RequestError
 from monailabel_app.image_sources import session_image
 from monailabel_app.request_guard import checked_case_id, checked_parameters
 from monailabel_app.segmentation_task import CLICKED_SLICES
@@ -30,13 +30,6 @@ if TYPE_CHECKING:
     from monailabel_app.app import FedSCALabelApp
 
 router = APIRouter(tags=["Infer"])
-
-
-@router.post("/infer/wsi/{model}", include_in_schema=False)
-@router.post("/infer/wsi_v2/{model}", include_in_schema=False)
-def refuse_whole_slide(model: str) -> None:
-    """Whole-slide pathology is not offered."""
-    raise NotFoundError(f"Model {model[:80]!a} does not work on whole-slide images: use POST /infer/{{model}}.")
 
 
 @router.post("/infer/{model}", include_in_schema=False)
@@ -69,6 +62,9 @@ def infer(
         if not (file is not None and not session_id):  # an uploaded file is gone after this request
             path = str(request["image"]) if session_id else app.datastore().get_image_uri(request["image"])
             _prefetch_neighbours(app, Path(path), result["params"], str(user.username))
+    if result["file"] is None:  # it was saved as a label
+        saved = app.datastore().get_label_uri(result["label"], result["tag"])
+        return _reply({**result, "file": saved}, output, keep=True)
     return _reply(result, output)
 
 
@@ -79,15 +75,16 @@ def _prefetch_neighbours(app: "FedSCALabelApp", path: Path, params: Mapping[str,
         app.fast.clicked(path, params["axis"], slices[len(slices) // 2], owner)
 
 
-def _reply(result: dict[str, Any], output: Any) -> Response:
-    """MONAI Label's reply: the parameters, the file, or (by default) both as multipart/form-data. The mask's own file is removed."""
+def _reply(result: dict[str, Any], output: Any, *, keep: bool = False) -> Response:
+    """MONAI Label's reply: the parameters, the file, or (by default) both as multipart/form-data. The file is removed unless `keep`."""
     path = Path(str(result["file"]))
     try:
         if output == ResultType.json:
             return JSONResponse(result["params"])
         content, name = path.read_bytes(), "label" + "".join(path.suffixes)
     finally:
-        path.unlink(missing_ok=True)
+        if not keep:
+            path.unlink(missing_ok=True)
     media_type = get_mime_type(name)
     if output == ResultType.image:
         return Response(content, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"'})
