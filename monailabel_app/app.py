@@ -138,8 +138,8 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         from monailabel_app import http_layer
 
         self.configuration.save()
-        claim_temporary_folder(self.configuration.site.work)
-        http_layer.install(api)
+        temporary = claim_temporary_folder(self.configuration.site.work)
+        http_layer.install(api, (temporary, self.configuration.site.root, self.configuration.site.studies, Path(self.app_dir)))
         super().on_init_complete()
         self._background = BackgroundEngine(
             self.engine, compile_cpu=self.configuration.compiles, precision=self.configuration.cpu_precision

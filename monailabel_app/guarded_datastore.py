@@ -20,14 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 
 from monailabel_app.app_errors import NotFoundError, RequestError
 from monailabel_app.index_view import IndexView
 from monailabel_app.request_guard import checked_case_id, checked_tag
 from sam_adapters import atomic
+from sam_adapters.errors import RegistryError
 from sam_adapters.images import PICTURE_EXTENSIONS, VOLUME_EXTENSIONS
+
+LOCK_SECONDS = 60.0
 
 FILE_EXTENSIONS = (*VOLUME_EXTENSIONS, *PICTURE_EXTENSIONS)
 
@@ -64,14 +67,14 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
         stem, extension = self._to_id(Path(image_filename).name)
         case = checked_case_id(image_id or stem)
         folder = Path(self._datastore.image_path())
-        with _staged(Path(image_filename), folder) as staged, self._thread_lock:
+        with _staged(Path(image_filename), folder) as staged, self._thread_lock, self._index_lock():
             _put(staged, folder / (case + extension))
             _remove_other_formats(folder, case, extension)
             info = {**(image_info or {}), "ts": int(time.time()), "name": case + extension}
             known = self._datastore.objects.get(case)
             labels = known.labels if known else {}
             self._datastore.objects[case] = ImageLabelModel(image=DataModel(info=info, ext=extension), labels=labels)
-            self._update_datastore_file()
+            self._update_datastore_file(lock=False)
             self._publish(case)
         return case
 
@@ -88,7 +91,7 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
             raise unknown_image(case)
         folder = Path(self._datastore.label_path(tag))
         folder.mkdir(parents=True, exist_ok=True)
-        with _staged(Path(label_filename), folder) as staged, self._thread_lock:
+        with _staged(Path(label_filename), folder) as staged, self._thread_lock, self._index_lock():
             known = self._datastore.objects.get(case)
             if known is None:  # removed while the label was copied
                 raise unknown_image(case)
@@ -98,7 +101,7 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
             info = {**(label_info or {}), "ts": int(time.time()), "name": case + extension}
             known.labels[tag] = DataModel(info=info, ext=extension)
             self._saved[case] = SavedLabel(tag, target, info)
-            self._update_datastore_file()
+            self._update_datastore_file(lock=False)
             self._publish(case)
         return case
 
@@ -238,9 +241,23 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
         names = [entry.name for entry in Path(path).iterdir()]
         return {name: name for name in names if not name.startswith(".") and name.endswith(FILE_EXTENSIONS)}
 
+    @contextmanager
+    def _index_lock(self) -> Iterator[None]:
+        """MONAI Label's lock between processes.
+
+        Raises:
+            RegistryError: another process kept it for longer than `LOCK_SECONDS`; nothing was changed.
+        """
+        try:
+            lock = FileLock(self._lock_file).acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise RegistryError(f"Another process has kept the studies' index locked for {LOCK_SECONDS:g} s: try again.") from None
+        with lock:
+            yield
+
     def _update_datastore_file(self, lock: bool = True) -> None:
         """Write the index, atomically: a server killed meanwhile starts again with the old one."""
-        with FileLock(self._lock_file) if lock else nullcontext():
+        with self._index_lock() if lock else nullcontext():
             text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
             self._ignore_event_config = True
             path = Path(self._datastore_config_path)

@@ -6,9 +6,11 @@ is called, once. Nothing of MONAI Label's is changed; the routes here come befor
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -56,13 +58,21 @@ STATUS_OF: dict[type[Exception], int] = {
 }
 """HTTP status by error; the nearest class of an error's own counts."""
 
+MAX_COMPLAINTS = 5
 
-def install(api: FastAPI) -> None:
-    """Extend MONAI Label's application; a second call changes nothing."""
+
+def install(api: FastAPI, hidden: Sequence[Path]) -> None:
+    """Extend MONAI Label's application; a second call changes nothing.
+
+    Args:
+        hidden: folders of the server that no refusal names.
+    """
     if getattr(api.state, "fedsca_installed", False):
         return
     for error_class, status in STATUS_OF.items():
-        api.add_exception_handler(error_class, _answer(status))
+        api.add_exception_handler(error_class, _answer(status, hidden))
+    api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(Exception, _failed)
     own = (site_routes, fast_routes, task_routes, datastore_routes, session_routes, inference_routes, refused_routes)
     # The last one inserted comes first: what is refused before what is served, and MONAI Label's own bodies after all of ours.
     for router in (unblocked_router(), *(routes.router for routes in own)):
@@ -73,13 +83,29 @@ def install(api: FastAPI) -> None:
     api.state.fedsca_installed = True
 
 
-def _answer(status: int) -> Callable[[Request, Exception], JSONResponse]:
+def _answer(status: int, hidden: Sequence[Path]) -> Callable[[Request, Exception], JSONResponse]:
     """An exception handler that answers with the error's own sentence."""
+    folders = sorted((str(folder) for folder in hidden), key=len, reverse=True)
 
     def answer(request: Request, error: Exception) -> JSONResponse:
         detail = str(getattr(error, "msg", "") or error)
         logger.info("%s %s: %d %s", request.method, request.url.path, status, detail)
+        for folder in folders:
+            detail = detail.replace(folder, "…")
         wait = getattr(error, "retry_after", None)
         return JSONResponse({"detail": detail}, status_code=status, headers=None if wait is None else {"Retry-After": str(wait)})
 
     return answer
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """A request that lacks something or has it in the wrong type, as one sentence; FastAPI answers with a list of objects."""
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    parts = [f"{' '.join(str(place)[:40] for place in one['loc'])}: {one['msg']}" for one in found[:MAX_COMPLAINTS]]
+    more = f" and {len(found) - MAX_COMPLAINTS} more" if len(found) > MAX_COMPLAINTS else ""
+    return JSONResponse({"detail": f"The request cannot be used ({'; '.join(parts)}{more})."}, status_code=422)
+
+
+def _failed(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours: the log has the details, which are nobody else's business."""
+    return JSONResponse({"detail": "The server failed on this request; its log says why."}, status_code=500)

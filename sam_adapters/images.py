@@ -4,6 +4,7 @@ Arrays are (k, j, i), colour pictures (k, j, i, 3). Nothing here keeps state: ev
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,7 @@ def _execute(path: Path, action: Any) -> Any:
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         detail = (lines[-1] if lines else type(error).__name__).replace(str(path), path.name)
+        detail = re.sub(r"\(0x[0-9a-f]+\)", "", detail)  # ITK names its objects by their addresses
         raise ImageError(f"{path.name} cannot be read as an image; it is damaged, cut short or of another format ({detail}).") from error
 
 

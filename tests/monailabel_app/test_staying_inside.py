@@ -93,7 +93,7 @@ def test_uploads_are_taken_for_nothing_but_images(server: Server) -> None:
         reply = server.request("PUT", "/session/", files={"files": (name, b"content")})
         assert reply.status_code == 400, name
     reply = server.request("PUT", "/session/?uncompress=true", files={"files": ("x.zip", b"content")})
-    assert reply.status_code == 400
+    assert reply.status_code == 422
 
 
 @pytest.mark.parametrize(
