@@ -10,7 +10,9 @@ import pytest
 import requests
 from fastapi.routing import APIRoute
 from filelock import FileLock
+from monailabel.app import app as api
 
+from monailabel_app import datastore_routes, inference_routes, refused_routes, session_routes, site_routes, task_routes
 from monailabel_app.unblocked_routes import finished, in_worker, unblocked_router
 from tests.monailabel_app.server_process import Server, running_server, wait_until, write_label, write_volume
 
@@ -57,16 +59,9 @@ def worker_free(server: Server) -> bool:
         return False
 
 
-def test_none_of_monai_labels_endpoints_is_left_on_the_event_loop(server: Server) -> None:
-    """Every address that MONAI Label describes is answered by a plain function, or by one of the two that have threads of their own."""
-    from monailabel.app import app as api
-
-    kept = {"/info/"}
-    described = {(method.upper(), path) for path, item in api.openapi()["paths"].items() for method in item} - {
-        ("GET", path) for path in kept
-    }
-    from monailabel_app import datastore_routes, inference_routes, refused_routes, session_routes, site_routes, task_routes
-
+def test_none_of_monai_labels_endpoints_is_left_on_the_event_loop() -> None:
+    """Every address that MONAI Label describes is answered by a plain function of ours, but `/info/`, which has threads of its own."""
+    described = {(method.upper(), path) for path, item in api.openapi()["paths"].items() for method in item} - {("GET", "/info/")}
     ours = [datastore_routes, inference_routes, refused_routes, session_routes, site_routes, task_routes]
     routes = [route for module in ours for route in module.router.routes] + unblocked_router().routes
     plain = [route for route in routes if isinstance(route, APIRoute) and not inspect.iscoroutinefunction(route.endpoint)]
