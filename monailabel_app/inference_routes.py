@@ -20,6 +20,7 @@ from monailabel.utils.others.generic import get_mime_type
 from requests_toolbelt import MultipartEncoder
 
 from monailabel_app.app_errors import RequestError
+from monailabel_app.case_roles import FINAL_TAG
 from monailabel_app.image_sources import session_image
 from monailabel_app.request_guard import checked_case_id, checked_parameters
 from monailabel_app.segmentation_task import CLICKED_SLICES
@@ -48,6 +49,8 @@ def infer(
         raise RequestError("output=dicom_seg is not offered: expected image, json or all.")
     app: FedSCALabelApp = app_instance()
     request = checked_parameters(params)
+    if request.get("save_label") and request.get("label_tag") == FINAL_TAG:
+        raise RequestError("A final label is a person's: look at the mask, then save it with PUT /datastore/label.")
     app.infer_task(model)
     with ExitStack() as stack:
         if file is not None and not session_id:

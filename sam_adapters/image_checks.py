@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
@@ -67,6 +68,12 @@ def require_whole_nifti(path: Path) -> None:
         raise ImageError(f"{path.name} is damaged or cut short ({reason}): copy or export it again.") from error
     if found < needed:
         raise ImageError(f"{path.name} is cut short: {found:,} bytes where its header promises {needed:,}. Copy or export it again.")
+
+
+def is_finite_nifti(path: Path) -> bool:
+    """Whether every stored voxel of a NIfTI file is a number; SimpleITK reads those that are not as 0."""
+    image = nib.load(path)
+    return all(bool(np.isfinite(image.dataobj[..., k]).all()) for k in range(image.shape[-1]))
 
 
 def _promised_bytes(path: Path) -> int:

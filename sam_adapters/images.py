@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sam_adapters.dicom_series import series_files
 from sam_adapters.errors import ImageError, LabelError
 from sam_adapters.geometry import Geometry
-from sam_adapters.image_checks import require_content, require_own_voxels, require_whole_jpeg, require_whole_nifti
+from sam_adapters.image_checks import is_finite_nifti, require_content, require_own_voxels, require_whole_jpeg, require_whole_nifti
 from sam_adapters.mask_files import write_mask_file
 from sam_adapters.native_headers import native_header
 
@@ -91,6 +91,8 @@ def read_label(path: Path, like: MedicalImage | None = None) -> NDArray[Any]:
         array = array[..., 0]
     if like is not None:
         _require_same_grid(geometry, like, path)
+    if array.dtype.kind == "f" and image_extension(path) in (".nii", ".nii.gz") and not is_finite_nifti(path):
+        raise LabelError(f"{path.name} holds values that are not numbers, expected label values 0, 1, 2 …")
     return _whole_numbers(array, path)
 
 

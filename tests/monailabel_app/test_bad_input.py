@@ -155,6 +155,39 @@ def test_an_archive_of_one_volume_is_a_session(server: Server) -> None:
     assert not stored.exists()
 
 
+def series(folder: Path) -> dict[str, bytes]:
+    """A volume of three slices as DICOM files without endings."""
+    array, _ = blob((3, 40, 48))
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    found = {}
+    for k, pixels in enumerate(array):
+        image = sitk.GetImageFromArray(pixels)
+        tags = {"0020|000e": "1.2.826.1", "0020|000d": "1.2.826.2", "0008|0018": f"1.2.826.3.{k}", "0008|0060": "CT", "0020|0013": str(k)}
+        for tag, value in {**tags, "0020|0032": f"0\\0\\{3 * k}", "0020|0037": "1\\0\\0\\0\\1\\0"}.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{k}.dcm"))
+        writer.Execute(image)
+        found[f"1.2.826.3.{k}"] = (folder / f"{k}.dcm").read_bytes()
+    return found
+
+
+def test_a_dicom_series_is_a_session_as_several_files_or_as_an_archive(server: Server, tmp_path: Path) -> None:
+    files = series(tmp_path)
+    uploads = [[("files", file) for file in files.items()], [("files", zipped(files))]]
+    for upload, query in zip(uploads, ("", "?uncompress=true"), strict=True):
+        reply = server.request("PUT", f"/session/{query}", files=upload)
+        assert reply.status_code == 200, reply.text
+        session = reply.json()["session_id"]
+        fields = {"params": (None, json.dumps({"foreground": [[24, 20, 1]]}))}
+        mask, _, _ = read_reply(server.request("POST", "/infer/sam", params={"session_id": session}, files=fields), tmp_path)
+        assert mask.GetSize() == (48, 40, 3)
+        assert "several files" in refused(server.get(f"/session/{session}?image=true"), server, 404)
+        assert server.request("DELETE", f"/session/{session}").status_code == 200
+    mixed = [("files", ("a.nii.gz", b"x")), ("files", ("b.nii.gz", b"x"))]
+    assert "one DICOM series" in refused(server.request("PUT", "/session/", files=mixed), server, 400)
+
+
 def test_a_session_ends_when_its_time_is_over(server: Server) -> None:
     file = ("a.nii.gz", (server.studies / "a.nii.gz").read_bytes())
     session = server.request("PUT", "/session/?expiry=1", files={"files": file}).json()["session_id"]
@@ -181,7 +214,8 @@ def test_labels_that_do_not_fit_are_refused_and_the_one_before_stays(server: Ser
         "48 × 39 × 6 instead of 48 × 40 × 6": ("l.nii.gz", volume_file(tmp_path, good[:, :-1])),
         "48 × 40 × 5 instead of 48 × 40 × 6": ("l.nii.gz", volume_file(tmp_path, good[:5])),
         "whole numbers": ("l.nii.gz", volume_file(tmp_path, good + np.float32(0.5))),
-        "not whole numbers": ("l.nii.gz", volume_file(tmp_path, np.full(good.shape, np.nan, np.float32))),
+        "that are not numbers": ("l.nii.gz", volume_file(tmp_path, np.full(good.shape, np.nan, np.float32))),
+        "not whole numbers": ("l.nrrd", volume_file(tmp_path, np.full(good.shape, np.inf, np.float32), "infinite.nrrd")),
         "the value -1": ("l.nii.gz", volume_file(tmp_path, good.astype(np.int16) - 1)),
     }
     for sentence, file in cases.items():
@@ -257,6 +291,7 @@ BAD_PARAMS: list[Any] = [
     {**POINT, "result_dtype": "float64"},
     {**POINT, "result_extension": "../x.nii.gz"},
     {**POINT, "label_tag": "a/b", "save_label": True},
+    {**POINT, "label_tag": "final", "save_label": True},
     {**POINT, "image": "/etc/passwd"},
     {**POINT, "odd": "\ud800"},
 ]
