@@ -89,9 +89,9 @@ def test_sessions_stay_inside(server: Server, evil: str) -> None:
 
 
 def test_uploads_are_taken_for_nothing_but_images(server: Server) -> None:
-    for name in ("..", "../../x.sh", "numpy.py", ".nii.gz"):
+    for name, status in (("..", 400), ("../../x.sh", 400), ("numpy.py", 400), (".nii.gz", 422)):
         reply = server.request("PUT", "/session/", files={"files": (name, b"content")})
-        assert reply.status_code == 400, name
+        assert reply.status_code == status, name
     reply = server.request("PUT", "/session/?uncompress=true", files={"files": ("x.zip", b"content")})
     assert reply.status_code == 422
 
