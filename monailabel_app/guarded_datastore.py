@@ -22,6 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
+from monailabel.utils.others.generic import remove_file
 
 from monailabel_app.app_errors import NotFoundError, RequestError
 from monailabel_app.index_view import IndexView
@@ -117,7 +118,7 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
             if known is None:
                 raise unknown_image(case)
             for path in (*(self._view.label_path(case, tag) for tag in known.labels), self._view.image_path(case)):
-                Path(path).unlink(missing_ok=True)
+                remove_file(path)  # a DICOM series is a folder
             self.refresh()
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
