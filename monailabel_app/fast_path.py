@@ -15,7 +15,7 @@ from monailabel_app.infer_parameters import checked_label, wanted_version
 from monailabel_app.prefetcher import Prefetcher
 from monailabel_app.result_store import Result, ResultOrigin, ResultStore
 from monailabel_app.segment_models import PrefetchBody, PropagateBody, SegmentBody, VolumeBody
-from monailabel_app.segment_request import SegmentPlan, edited_mask, first_slice, segment_plan, slice_range
+from monailabel_app.segment_request import SegmentPlan, edited_mask, first_slice, learns_from_masks, segment_plan, slice_range
 from monailabel_app.slice_jobs import SliceJobs
 from monailabel_app.slice_work import described, propagation_work, volume_work
 from sam_adapters.embedding_cache import Embedding, SliceKey
@@ -87,7 +87,9 @@ class FastPath:
             cached = segmenter.cached(key)
             embedding = segmenter.encode(take_slice(image.array, plan.axis, plan.index), key=key, priority=Priority.CLICK)
             clock.lap("encode")
-            decoded = segmenter.decode(embedding, _with_previous(plan, previous, embedding, segmenter), priority=Priority.CLICK)
+            settings = self._engine.settings
+            known = previous if learns_from_masks(settings.base, segmenter.version, settings.tune_kinds) else None
+            decoded = segmenter.decode(embedding, _with_previous(plan, known, embedding, segmenter), priority=Priority.CLICK)
             clock.lap("decode")
             result = self._origin(source, image, plan.axis, plan.label, segmenter, owner).result(plan.index, decoded)
             reply = self._reply(self.results.put(result), result, body.previous, previous)

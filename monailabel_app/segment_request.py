@@ -12,8 +12,10 @@ from monailabel_app.infer_parameters import checked_label
 from monailabel_app.mask_wire import place
 from monailabel_app.result_store import Result
 from monailabel_app.segment_models import MaskBody, ScribbleBody, SegmentBody
+from sam_adapters.bases.litemedsam_weights import NAME as LITEMEDSAM
 from sam_adapters.errors import PromptError
 from sam_adapters.prompts import Axis, SlicePrompts, prompts_by_slice, slice_count, slice_size
+from sam_adapters.provenance import BASE
 from sam_adapters.scribbles import scribble_points
 
 
@@ -66,6 +68,18 @@ def segment_plan(
 def edited_mask(mask: MaskBody | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
     """The person's own mask on the whole slice (rows, columns). Raises RequestError as `mask_wire.place`."""
     return None if mask is None else place(mask.box, mask.data, size, "The mask")
+
+
+def learns_from_masks(base: str, version: str, kinds: Sequence[str]) -> bool:
+    """Whether an adapter version was ever shown the mask of an earlier answer, so that one helps it.
+
+    The untuned LiteMedSAM was not: with its own answer as previous mask, its mean Dice on 15 slices fell from 0.82 to 0.69.
+
+    Args:
+        base: name of the base network.
+        kinds: prompt kinds that the site's tuning samples.
+    """
+    return "mask" in kinds if version != BASE else base != LITEMEDSAM
 
 
 def ordered_roi(roi: Sequence[float] | None) -> list[float] | None:

@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from sam_adapters.errors import ImageError
 
-MASK_LOGIT = 8.0
-"""How sure a mask made by a person is taken to be, as a logit; the network's own answers reach about as far inside a target."""
+MASK_LOGIT = 16.0
+"""How sure a mask made by a person is taken to be, as a logit. LiteMedSAM's own answers reach 5 to 18 inside a target; given the true mask
+besides the box, its mean Dice on 15 slices of five kinds was 0.72 at 4, 0.81 at 8 and 0.83 at 16."""
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,12 @@ class PropagationRule:
         least_pixels: nor is one with fewer pixels.
     """
 
-    enlarge: float = 0.1
-    enlarge_pixels: float = 2.0
+    enlarge: float = 0.05
+    enlarge_pixels: float = 1.0
     box: bool = True
     mask: bool = False
     least_overlap: float = 0.5
-    least_iou: float = 0.7
+    least_iou: float = 0.75
     largest_growth: float = 2.0
     least_pixels: int = 4
 

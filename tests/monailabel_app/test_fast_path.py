@@ -12,7 +12,8 @@ from monailabel_app.configuration import AppConfiguration
 from monailabel_app.engine import Engine
 from monailabel_app.fast_path import FastPath
 from monailabel_app.image_sources import ImageSource
-from monailabel_app.segment_models import PrefetchBody, PropagateBody, SegmentBody, VolumeBody
+from monailabel_app.mask_wire import pack
+from monailabel_app.segment_models import MaskBody, PrefetchBody, PropagateBody, SegmentBody, VolumeBody
 from tests.monailabel_app.server_process import wait_until, write_volume
 
 DEADLINE = 60.0
@@ -57,6 +58,14 @@ def test_results_of_one_are_unknown_to_the_other(fast: FastPath, source: ImageSo
     ):
         with pytest.raises(NotFoundError, match="expired"):
             refused()
+
+
+def test_an_earlier_answer_does_not_disturb_the_untuned_base_and_an_edited_mask_counts(fast: FastPath, source: ImageSource) -> None:
+    first = fast.segment(source, CLICK, "ann")
+    second = fast.segment(source, CLICK.model_copy(update={"previous": first["result"]}), "ann")
+    assert (second["against"], second["change"], second["iou"]) == (first["result"], None, first["iou"])
+    edited = CLICK.model_copy(update={"mask": MaskBody(box=[20, 15, 24, 19], data=pack(np.ones((5, 5), bool)))})
+    assert fast.segment(source, edited, "ann")["iou"] != first["iou"]
 
 
 def test_embeddings_are_shared_by_all(fast: FastPath, source: ImageSource) -> None:

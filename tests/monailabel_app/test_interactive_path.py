@@ -312,6 +312,10 @@ def test_a_click_and_the_next_sample_bring_their_neighbours(ward: Ward) -> None:
     wait_until(lambda: encoded(ward), DEADLINE, what="the neighbours to be encoded")
     j = ward.box("long", "j")["index"]
     assert ward.click("long", axis="j", index=j + 2)["embedding"] == "cached"
+    request = ward.box("long", "i")
+    assert ward.server.infer("sam", "long", {"axis": "i", **slices(request, "i")}).status_code == 200
+    wait_until(lambda: encoded(ward), DEADLINE, what="the neighbours to be encoded")
+    assert ward.click("long", axis="i", index=request["index"] + 2)["embedding"] == "cached"
     before = ward.server.status()["prefetch"]["encoded"]
     case = ward.server.request("POST", "/activelearning/first").json()["id"]
     wait_until(lambda: encoded(ward), DEADLINE, what="the sample to be encoded")

@@ -14,7 +14,7 @@ from monailabel_app.fast_routes import validation_sentence
 from monailabel_app.mask_wire import pack
 from monailabel_app.result_store import Result
 from monailabel_app.segment_models import SegmentBody
-from monailabel_app.segment_request import SegmentPlan, first_slice, segment_plan, slice_range
+from monailabel_app.segment_request import SegmentPlan, first_slice, learns_from_masks, segment_plan, slice_range
 from sam_adapters.errors import PromptError
 from sam_adapters.prompts import AXES, slice_count, slice_size
 from tests.monailabel_app.test_result_store import result
@@ -159,6 +159,13 @@ def test_a_point_is_on_its_slice_or_refused(axis: Any, voxel: tuple[int, int, in
     (x, y, _), (rows, columns) = found.prompts.points[0], slice_size(SHAPE, axis)
     assert 0 <= x < columns
     assert 0 <= y < rows
+
+
+def test_earlier_answers_are_given_to_networks_that_know_them() -> None:
+    assert not learns_from_masks("litemedsam", "base", ["box", "mask"])
+    assert learns_from_masks("litemedsam", "0123456789abcdef", ["box", "mask"])
+    assert not learns_from_masks("litemedsam", "0123456789abcdef", ["box"])
+    assert learns_from_masks("sam:facebook/sam-vit-base", "base", ["box"])
 
 
 def test_where_jobs_begin_and_how_far_they_go() -> None:

@@ -14,7 +14,7 @@ from sam_adapters.prompts import SlicePrompts
 from sam_adapters.propagation import DEFAULT_RULE, Neighbour, PropagationRule, end_reason, enlarged, next_prompts, propagate
 from sam_adapters.segmenter import Decoded, Segmenter
 
-RULE = PropagationRule(enlarge=0.1, enlarge_pixels=1.0, least_overlap=0.5, least_iou=0.3, largest_growth=2.0, least_pixels=4)
+RULE = PropagationRule(enlarge=0.1, enlarge_pixels=1.0, mask=True, least_overlap=0.5, least_iou=0.3, largest_growth=2.0, least_pixels=4)
 
 
 def square(side: int, at: int = 10, size: int = 40) -> NDArray[np.bool_]:
