@@ -23,8 +23,10 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from monailabel_app.app_errors import NotFoundError, RequestError
 from monailabel_app.request_guard import checked_case_id, checked_tag
 from sam_adapters import atomic
+from sam_adapters.dicom_series import holds_dicom
 from sam_adapters.images import PICTURE_EXTENSIONS, VOLUME_EXTENSIONS
 
+SERIES_DOWNLOAD_EXTENSION = ".nrrd"
 FILE_EXTENSIONS = (*VOLUME_EXTENSIONS, *PICTURE_EXTENSIONS)
 
 
@@ -38,12 +40,15 @@ class SavedLabel:
 
 
 class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is not typed
-    """See the module. Images lie in <studies>/, labels in <studies>/labels/<tag>/, the index in <studies>/datastore_v2.json."""
+    """See the module. Images lie in <studies>/, labels in <studies>/labels/<tag>/, the index in <studies>/datastore_v2.json.
+
+    A folder <studies>/<case>/ of DICOM files is a case too; its image is the folder.
+    """
 
     def __init__(self, studies: str, *, auto_reload: bool, read_only: bool) -> None:
         self._thread_lock = threading.RLock()
         self._saved: dict[str, SavedLabel] = {}
-        patterns = [f"*{extension}" for extension in FILE_EXTENSIONS]
+        patterns = [*(f"*{extension}" for extension in FILE_EXTENSIONS), f"*{os.sep}*.dcm"]
         super().__init__(studies, extensions=patterns, auto_reload=auto_reload, read_only=read_only)
 
     # --- writing ----------------------------------------------------------------------------------------------------------------------
@@ -58,6 +63,8 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
         case = checked_case_id(image_id or stem)
         with self._thread_lock:
             folder = Path(self._datastore.image_path())
+            if (folder / case).is_dir():
+                raise RequestError(f"Case {case[:80]!a} is a DICOM series already: give the new image another id.")
             _place(Path(image_filename), folder / (case + extension))
             _remove_other_formats(folder, case, extension)
             info = {**(image_info or {}), "ts": int(time.time()), "name": case + extension}
@@ -130,15 +137,27 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
         with self._thread_lock:
             return str(super().get_image_uri(image_id))
 
+    def is_local(self, image_id: str) -> bool:
+        """Whether an image lies on this machine, so that `get_image_uri` need not fetch it."""
+        with self._thread_lock:
+            return image_id in self._datastore.objects
+
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What is kept about a label; empty for an unknown one."""
         with self._thread_lock:
             return dict(super().get_label_info(label_id, label_tag))
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """What is kept about an image; empty for an unknown one."""
+        """What is kept about an image; empty for an unknown one.
+
+        A DICOM series is named like the one file that `GET /datastore/image` sends of it, and has no path: MONAI Label's clients load the
+        path where it exists, and a folder is not what they can load.
+        """
         with self._thread_lock:
-            return dict(super().get_image_info(image_id))
+            info = dict(super().get_image_info(image_id))
+        if info and Path(str(info.get("path"))).is_dir():
+            info.update(name=f"{image_id}{SERIES_DOWNLOAD_EXTENSION}", path="")
+        return info
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of a label; "" for an unknown one."""
@@ -186,8 +205,28 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
 
     def _list_files(self, path: str, patterns: Iterable[str]) -> dict[str, str]:
         """Files of the known endings; hidden ones (writes under way, resource forks of macOS) are left out."""
-        names = [entry.name for entry in Path(path).iterdir()]
+        names = [entry.name for entry in Path(path).iterdir() if entry.is_file()]
         return {name: name for name in names if not name.startswith(".") and name.endswith(FILE_EXTENSIONS)}
+
+    def _add_non_existing_images(self) -> int:
+        """Add files and DICOM folders that the index does not know; the number of those added."""
+        added = int(super()._add_non_existing_images())
+        for case in self._series_folders():
+            if case not in self._datastore.objects:
+                info = {"ts": int(time.time()), "name": case}
+                self._datastore.objects[case] = ImageLabelModel(image=DataModel(info=info, ext=""))
+                added += 1
+        return added
+
+    def _series_folders(self) -> list[str]:
+        """Cases that are folders of DICOM files, sorted. A folder that the index knows is not looked into again."""
+        found = []
+        for entry in Path(self._datastore.image_path()).iterdir():
+            if not entry.is_dir() or not _can_be_series(entry.name, self._datastore.labels_dir):
+                continue
+            if entry.name in self._datastore.objects or holds_dicom(entry):
+                found.append(entry.name)
+        return sorted(found)
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """Write the index, atomically: a server killed meanwhile starts again with the old one."""
@@ -218,6 +257,16 @@ def _place(source: Path, target: Path) -> None:
         temporary.unlink(missing_ok=True)
         raise
     atomic.fsync_directory(target.parent)
+
+
+def _can_be_series(name: str, labels_folder: str) -> bool:
+    """Whether a folder of that name may be a case: not the labels', not hidden, not named like an image file, and usable as an id."""
+    if name == labels_folder or name.lower().endswith(FILE_EXTENSIONS):
+        return False
+    try:
+        return bool(checked_case_id(name))
+    except RequestError:
+        return False
 
 
 def _remove_other_formats(folder: Path, case: str, extension: str) -> None:

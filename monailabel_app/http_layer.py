@@ -14,8 +14,8 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from monailabel_app import datastore_routes, fast_routes, inference_routes, site_routes, task_routes
-from monailabel_app.app_errors import BusyError, NotFoundError, RequestError
+from monailabel_app import datastore_routes, fast_routes, image_routes, inference_routes, site_routes, task_routes
+from monailabel_app.app_errors import BusyError, NotFoundError, RemoteStudiesError, RequestError
 from monailabel_app.request_guard import RequestGuard
 from sam_adapters.errors import (
     AdapterError,
@@ -49,6 +49,7 @@ STATUS_OF: dict[type[Exception], int] = {
     LabelError: 422,
     BusyError: 429,
     BaseModelError: 503,
+    RemoteStudiesError: 503,
     SegmentationCancelledError: 503,
     MONAILabelException: 400,
     FedscaError: 500,
@@ -62,7 +63,7 @@ def install(api: FastAPI) -> None:
         return
     for error_class, status in STATUS_OF.items():
         api.add_exception_handler(error_class, _answer(status))
-    for routes in (site_routes, fast_routes, task_routes, datastore_routes, inference_routes):
+    for routes in (site_routes, fast_routes, task_routes, datastore_routes, image_routes, inference_routes):
         api.include_router(routes.router)
         api.router.routes.insert(0, api.router.routes.pop())  # before MONAI Label's own of the same address
     api.user_middleware.append(Middleware(RequestGuard))  # innermost: refusals carry the CORS headers too

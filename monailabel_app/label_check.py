@@ -2,24 +2,27 @@
 labels, of others the header has to do."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from sam_adapters.errors import ImageError, LabelError
 from sam_adapters.geometry import Geometry
-from sam_adapters.images import PICTURE_EXTENSIONS, read_label
+from sam_adapters.images import PICTURE_EXTENSIONS, read_image, read_label
 
 FULL_CHECK_VOXELS = 2_000_000
 """Labels up to this size are read whole: about 20 ms."""
 
 
 def header_geometry(path: Path) -> Geometry:
-    """Geometry from a file's header.
+    """Geometry from a file's header; of a DICOM folder, from its whole series.
 
     Raises:
         ImageError: the file is not an image of two or three axes.
     """
+    if path.is_dir():
+        return read_image(path).geometry
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -37,14 +40,17 @@ def header_geometry(path: Path) -> Geometry:
     raise ImageError(f"{path.name} has {len(size)} axes, expected 2 or 3.")
 
 
-def label_problem(image: Path, label: Path) -> str | None:
+def label_problem(image: Path, label: Path, series: Callable[[Path], Geometry] = header_geometry) -> str | None:
     """Why a label cannot be used with its image, as a sentence; None when it can.
 
     Of a label above `FULL_CHECK_VOXELS` only the header is looked at; what is wrong with its voxels is found, and the label left out, when
     a tuning reads it.
+
+    Args:
+        series: geometry of a DICOM folder; a caller that has it in memory saves reading it.
     """
     try:
-        wanted, found = header_geometry(image), header_geometry(label)
+        wanted, found = series(image) if image.is_dir() else header_geometry(image), header_geometry(label)
         if math.prod(found.size) <= FULL_CHECK_VOXELS:
             read_label(label)
     except (ImageError, LabelError) as error:

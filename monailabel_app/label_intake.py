@@ -41,7 +41,9 @@ class LabelIntake:
             RegistryError: the label log took no entry; the label itself is stored.
         """
         digest = label_file_sha256(saved.path)
-        problem = label_problem(Path(self.datastore.get_image_uri(case)), saved.path)
+        problem = label_problem(
+            Path(self.datastore.get_image_uri(case)), saved.path, lambda folder: self.engine.images.read(folder).geometry
+        )
         proposed_by = self._proposed_by(case, saved)
         entry = LabelEntry(
             case=case,
