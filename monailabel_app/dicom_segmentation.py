@@ -113,14 +113,14 @@ def _dataset(source: Dataset, identity: str, when: datetime) -> FileDataset:
     meta.MediaStorageSOPClassUID = pydicom.uid.UID(SEGMENTATION_STORAGE)
     meta.MediaStorageSOPInstanceUID = pydicom.uid.UID(derived_uid(f"instance {identity}"))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset = FileDataset(BytesIO(), {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.is_little_endian, dataset.is_implicit_VR = True, False
     dataset.SpecificCharacterSet = "ISO_IR 192"
     for name in _PATIENT_AND_STUDY:
         found = source.get(name)
         if found is not None or name in _TYPE_2:
-            tag = pydicom.datadict.tag_for_keyword(name)
-            vr = pydicom.datadict.dictionary_VR(name)
+            tag = pydicom.tag.Tag(name)
+            vr = pydicom.datadict.dictionary_VR(tag)
             dataset.add(DataElement(tag, vr, "" if found is None else str(found), validation_mode=pydicom.config.IGNORE))
     local = when.astimezone(UTC)
     dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
@@ -146,7 +146,7 @@ def _describe_series(dataset: Dataset, headers: Sequence[Dataset]) -> None:
 
 def _describe_pixels(dataset: Dataset, shape: Sequence[int], geometry: Geometry, source: Dataset) -> None:
     dataset.ImageType = ["DERIVED", "PRIMARY"]
-    dataset.SegmentationType = "BINARY"
+    dataset.SegmentationType, dataset.SegmentsOverlap = "BINARY", "NO"
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 1, 1, 0
     dataset.LossyImageCompression = "00"

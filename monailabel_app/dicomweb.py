@@ -43,6 +43,10 @@ NOT_IMAGES = frozenset(
 )
 """Modalities whose series are not volumes to be segmented (whole-slide pathology among them)."""
 
+_AS_STORED = ('multipart/related; type="application/dicom"; transfer-syntax=*', 'multipart/related; type="application/dicom"')
+"""What files are asked for as: as they are stored; by servers that do not know how to say so, in their own default encoding. One at a time:
+Orthanc refuses a list of types."""
+
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _FILTER_KEY = re.compile(r"[A-Za-z]{1,64}|[0-9A-Fa-f]{8}")
 
@@ -185,8 +189,9 @@ class DicomWeb:
             status, _, answer = self._exchange(
                 session, "POST", f"studies/{checked_uid(study)}", deadline=deadline, limit=MAX_ANSWER_BYTES, headers=headers, data=body
             )
-        if status not in (200, 202) or b"00081198" in answer:  # FailedSOPSequence
-            raise RefusedByArchiveError(f"The DICOMweb server refused the label ({status}{_failure(answer)}).")
+        failed = _failed(answer)
+        if status not in (200, 202) or failed:
+            raise RefusedByArchiveError(f"The DICOMweb server refused the label (status {status}{_reason(failed)}).")
 
     # --- how --------------------------------------------------------------------------------------------------------------------------
 
@@ -216,8 +221,12 @@ class DicomWeb:
 
     def _file(self, session: requests.Session, path: str, deadline: float) -> bytes:
         """One DICOM file by WADO-RS, as it is stored."""
-        headers = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*, multipart/related; type="application/dicom"'}
-        status, kind, answer = self._exchange(session, "GET", path, deadline=deadline, limit=MAX_FILE_BYTES, headers=headers)
+        status, kind, answer = 0, "", b""
+        for accepted in _AS_STORED:
+            headers = {"Accept": accepted}
+            status, kind, answer = self._exchange(session, "GET", path, deadline=deadline, limit=MAX_FILE_BYTES, headers=headers)
+            if status not in (400, 406):
+                break
         if status != 200:
             raise RemoteStudiesError(f"The DICOMweb server answered {status} instead of a file of the series.")
         try:
@@ -311,9 +320,15 @@ def _json(answer: bytes) -> Any:
         return None
 
 
-def _failure(answer: bytes) -> str:
-    """The failure reason of a STOW-RS answer, for a sentence."""
+def _failed(answer: bytes) -> list[Any]:
+    """FailedSOPSequence of a STOW-RS answer; Orthanc sends an empty one when nothing failed."""
     value = _json(answer)
-    failed = value.get("00081198", {}).get("Value") if isinstance(value, dict) and isinstance(value.get("00081198"), dict) else None
-    reason = _value(failed[0], "00081197") if isinstance(failed, list) and failed and isinstance(failed[0], dict) else ""
-    return f", reason {reason}" if reason else ""
+    sequence = value.get("00081198") if isinstance(value, dict) else None
+    items = sequence.get("Value") if isinstance(sequence, dict) else None
+    return items if isinstance(items, list) else []
+
+
+def _reason(failed: list[Any]) -> str:
+    """The first failure's reason (DICOM PS3.18 I.2.2), for a sentence."""
+    reason = _value(failed[0], "00081197") if failed and isinstance(failed[0], dict) else ""
+    return f", failure reason {reason}" if reason else ""

@@ -169,6 +169,12 @@ class DicomWebDatastore(GuardedDatastore):
         labelled = set(self.get_labeled_images())
         return [case for case in self.list_images() if case not in labelled]
 
+    def json(self) -> dict[str, Any]:
+        """The index, with the series that are only listed."""
+        index = super().json()
+        listed = {case: {"image": {"ext": "", "info": self.get_image_info(case)}, "labels": {}} for case in self.list_images()}
+        return {**index, "objects": {**listed, **index["objects"]}}
+
     def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any] | None) -> str:
         """Refused: new images are sent to the DICOMweb server."""
         raise RequestError("Images are not added here, the studies are a DICOMweb server's: send them to it, or open a session.")

@@ -112,7 +112,7 @@ def clip(array: NDArray[Any], window: Window) -> NDArray[Any]:
     if array.dtype.kind in "iu":
         limits = np.iinfo(array.dtype)
         low, high = (int(min(max(round(bound), limits.min), limits.max)) for bound in (window.low, window.high))
-        return np.clip(array, low, high)
+        return np.asarray(np.clip(array, low, high))
     clipped = np.clip(array, array.dtype.type(window.low), array.dtype.type(window.high))
     finite = np.isfinite(array)
     return clipped if finite.all() else np.where(finite, clipped, array)
