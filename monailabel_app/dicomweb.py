@@ -190,8 +190,10 @@ class DicomWeb:
                 session, "POST", f"studies/{checked_uid(study)}", deadline=deadline, limit=MAX_ANSWER_BYTES, headers=headers, data=body
             )
         failed = _failed(answer)
-        if status not in (200, 202) or failed:
+        if status in (400, 409, 415, 422) or failed:
             raise RefusedByArchiveError(f"The DICOMweb server refused the label (status {status}{_reason(failed)}).")
+        if status not in (200, 202):
+            raise RemoteStudiesError(f"The DICOMweb server answered {status} to a label: is it one that stores (STOW-RS)?")
 
     # --- how --------------------------------------------------------------------------------------------------------------------------
 

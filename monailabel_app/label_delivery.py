@@ -179,9 +179,12 @@ class LabelDelivery:
 
 
 def _load(path: Path) -> dict[str, Delivery]:
-    """What `_settle` wrote; empty where there is none that can be used: then everything is sent once more, under the same UIDs."""
+    """What the server has, by `_settle`; empty where there is no such file: then everything is sent once more, under the same UIDs.
+
+    What was refused is left out: each start of the server tries it once more.
+    """
     try:
         value: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {case: Delivery(**one) for case, one in value.items()}
+        return {case: Delivery(**one) for case, one in value.items() if one.get("sop")}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
