@@ -70,7 +70,7 @@ class SiteSettings:
     gate_slices_per_case: int = 3
     validation_fraction: float = 0.2
     threads: int = 0
-    window: str = ""
+    window: str = "auto"
 
     def __post_init__(self) -> None:
         checked_site_name(self.name)
