@@ -7,16 +7,20 @@ Threads: one `requests` session per call, so any thread may call anything.
 
 import json
 import re
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import pydicom
 import requests
+from pydicom.errors import InvalidDicomError
 from requests_toolbelt.multipart.decoder import ImproperBodyPartContentException, MultipartDecoder, NonMultipartContentTypeException
 
 from monailabel_app.app_errors import RefusedByArchiveError, RemoteStudiesError, RequestError
@@ -165,6 +169,7 @@ class DicomWeb:
                 if cancelled():
                     raise RemoteStudiesError(f"Fetching series {series.uid} was given up.")
                 data = self._file(session, f"{base}/{name}", deadline)
+                _require_instance(data, series.uid, name)
                 total += len(data)
                 if total > MAX_FETCH_BYTES:
                     raise RemoteStudiesError(f"Series {series.uid} is larger than {MAX_FETCH_BYTES / 2**30:.0f} GiB: it is not fetched.")
@@ -290,6 +295,17 @@ class DicomWeb:
 
     def _too_slow(self) -> RemoteStudiesError:
         return RemoteStudiesError(f"The DICOMweb server {self.address} did not answer in time.")
+
+
+def _require_instance(data: bytes, series: str, instance: str) -> None:
+    """Raise RemoteStudiesError unless a DICOM file is the one that was asked for: another's image must not be taken for this patient's."""
+    try:
+        header = pydicom.dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "SOPInstanceUID"])
+        found = str(header.get("SeriesInstanceUID")), str(header.get("SOPInstanceUID"))
+    except (InvalidDicomError, ValueError, OSError, struct.error) as error:
+        raise RemoteStudiesError(f"The DICOMweb server sent a file of series {series} that is damaged.") from error
+    if found != (series, instance):
+        raise RemoteStudiesError(f"The DICOMweb server sent a file of another series than {series}, which was asked for.")
 
 
 def _series_of(entry: Mapping[str, Any]) -> RemoteSeries | None:

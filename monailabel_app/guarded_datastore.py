@@ -48,7 +48,7 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
     def __init__(self, studies: str, *, auto_reload: bool, read_only: bool) -> None:
         self._thread_lock = threading.RLock()
         self._saved: dict[str, SavedLabel] = {}
-        patterns = [*(f"*{extension}" for extension in FILE_EXTENSIONS), f"*{os.sep}*.dcm"]
+        patterns = [*(f"*{extension}" for extension in FILE_EXTENSIONS), f"[!.]*{os.sep}*.dcm"]
         super().__init__(studies, extensions=patterns, auto_reload=auto_reload, read_only=read_only)
 
     # --- writing ----------------------------------------------------------------------------------------------------------------------
@@ -104,9 +104,14 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
             return self._saved.get(image_id)
 
     def remove_image(self, image_id: str) -> None:
-        """Remove an image and its labels."""
+        """Remove an image (a DICOM series with all its files) and its labels. Of a link, only the link is removed."""
+        case = checked_case_id(image_id)
         with self._thread_lock:
-            super().remove_image(checked_case_id(image_id))
+            known = self._datastore.objects.get(case)
+            place = Path(self._datastore.image_path()) / (case + (known.image.ext if known else ""))
+            if known and place.is_symlink():  # MONAI Label would remove what it points to
+                place.unlink()
+            super().remove_image(case)
             self.refresh()
 
     def remove_label(self, label_id: str, label_tag: str) -> None:

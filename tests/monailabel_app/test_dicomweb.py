@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from monailabel_app import dicomweb
@@ -16,6 +17,7 @@ from monailabel_app.app_errors import RefusedByArchiveError, RemoteStudiesError,
 from monailabel_app.configuration import AppConfiguration
 from monailabel_app.dicomweb import DicomWeb, RemoteSeries, checked_address, checked_uid, parse_filter
 from sam_adapters.errors import SettingError
+from tests.monailabel_app.dicom_files import write_series
 
 SERIES = RemoteSeries("1.2.3", "1.2")
 
@@ -105,6 +107,18 @@ def test_a_file_that_is_none_is_not_kept(tmp_path: Path) -> None:
     with answering(200, entries) as (server, _), pytest.raises(RemoteStudiesError, match="something else than a DICOM file"):
         server.fetch(SERIES, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_another_series_file_is_not_taken_for_the_one_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path / "other", np.zeros((1, 4, 4), np.int16), series="9.9.9")
+    data = next((tmp_path / "other").iterdir()).read_bytes()
+    monkeypatch.setattr(DicomWeb, "_pages", lambda *_: iter([entry(**{"00080018": "1.2.3.4"})]))
+    for answer, sentence in ((data, "another series"), (data[:140] + b"\xff" * 9, "damaged|another series")):
+        monkeypatch.setattr(DicomWeb, "_file", lambda *_, answer=answer: answer)
+        (tmp_path / "kept").mkdir(exist_ok=True)
+        with pytest.raises(RemoteStudiesError, match=sentence):
+            DicomWeb("http://archive").fetch(SERIES, tmp_path / "kept")
+        assert not list((tmp_path / "kept").iterdir())
 
 
 @pytest.mark.parametrize("status", [400, 409, 415])
