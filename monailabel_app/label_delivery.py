@@ -28,7 +28,7 @@ from sam_adapters.label_log import label_file_sha256
 
 logger = logging.getLogger(__name__)
 
-RETRY_SECONDS = 20.0
+RETRY_SECONDS = 5.0
 GIVE_UP_AFTER = 3
 """Labels that could not be sent in one round before the others are left for the next one."""
 SENT_FILE = "sent-labels.json"
