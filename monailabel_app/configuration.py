@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import cast, get_args
 
 import torch
-
 from monailabel.config import settings as server_settings
 
 from monailabel_app.dicomweb import DicomWeb, checked_address, parse_filter
