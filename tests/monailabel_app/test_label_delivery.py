@@ -14,11 +14,13 @@ import pytest
 from monailabel_app.app_errors import RefusedByArchiveError, RemoteStudiesError
 from monailabel_app.dicom_segmentation import label_names, write_segmentation
 from monailabel_app.dicomweb import RemoteSeries
-from monailabel_app.dicomweb_datastore import DicomWebDatastore
+from monailabel_app.dicomweb_datastore import DicomWebDatastore, patient_key
 from monailabel_app.label_delivery import SENT_FILE, LabelDelivery
+from sam_adapters.cases import labelled_cases, load_case
 from sam_adapters.dicom_series import series_files
 from sam_adapters.errors import LabelError
 from sam_adapters.images import read_image, write_mask
+from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
 from tests.monailabel_app.dicom_files import write_series
 from tests.monailabel_app.server_process import blob
@@ -100,6 +102,15 @@ def test_a_label_is_sent_once_and_again_when_it_changes(scene: Scene) -> None:
     assert delivery.send_all()
     assert len(scene.archive.stored) == 2
     assert delivery.status() == {"sent": 1, "waiting": {}, "refused": {}}
+
+
+def test_tuning_finds_a_remote_series_and_its_label(scene: Scene) -> None:
+    scene.save()
+    (case,) = labelled_cases(scene.site, SiteSettings())
+    loaded = load_case(case, window="auto")
+    assert (case.case, case.patient) == (scene.case, patient_key("Anna"))
+    np.testing.assert_array_equal(loaded.target, INSIDE)
+    np.testing.assert_array_equal(loaded.image.array, ARRAY)
 
 
 def test_a_label_survives_the_archive_being_down_and_the_server_being_killed(scene: Scene) -> None:

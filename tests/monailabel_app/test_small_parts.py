@@ -114,7 +114,8 @@ def test_progress_in_the_names_that_clients_know() -> None:
 
 def test_served_images_and_tuned_images_are_cut_off_alike(tmp_path: Path) -> None:
     array = np.full((3, 20, 20), -1000, np.int16)
-    array[:, 4:16, 4:16] = 900
+    array[:, 4:16, 4:16] = 40
+    array[:, 8, 8] = 900
     sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "ct.nii.gz"))
     sitk.WriteImage(sitk.GetImageFromArray((array > 0).astype(np.uint8)), str(tmp_path / "label.nii.gz"))
     case = LabelledCase("ct", "ct", tmp_path / "ct.nii.gz", tmp_path / "label.nii.gz", label_file_sha256(tmp_path / "label.nii.gz"))
