@@ -96,7 +96,18 @@ class AppConfiguration:
             self.settings.save(path)
 
 
-_OWN = ("tune", "uncertainty", "cache_mb", "embedding_disk_mb", "cpu_engine", "cpu_precision", "idle_seconds", "prefetch", "results_mb", "dicomweb_filter")
+_OWN = (
+    "tune",
+    "uncertainty",
+    "cache_mb",
+    "embedding_disk_mb",
+    "cpu_engine",
+    "cpu_precision",
+    "idle_seconds",
+    "prefetch",
+    "results_mb",
+    "dicomweb_filter",
+)
 
 
 def default_site(studies: Path) -> Path:
