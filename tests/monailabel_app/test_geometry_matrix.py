@@ -185,6 +185,16 @@ def test_folders_that_are_not_one_volume_say_so(server: Server, name: str, sente
         assert sentence in reply.json()["detail"]
 
 
+def test_the_interactive_interface_takes_a_dicom_folder_too(server: Server) -> None:
+    y, x = np.nonzero(INSIDE[3])
+    roi = [int(x.min()), int(x.max()), int(y.min()), int(y.max()), 3, 3]
+    reply = server.request("POST", "/fedsca/segment", json={"image": "series", "axis": "k", "index": 3, "roi": roi})
+    assert reply.status_code == 200, reply.text
+    body = reply.json()
+    assert body["size"] == [40, 48]
+    assert 0.5 < body["area"] / np.count_nonzero(INSIDE[3]) < 1.6
+
+
 # --- a whole CT -----------------------------------------------------------------------------------------------------------------------
 
 CHEST = (300, 512, 512)
