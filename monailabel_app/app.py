@@ -19,12 +19,14 @@ from monailabel_app import startup_failure
 from monailabel_app.app_errors import NotFoundError, RequestError
 from monailabel_app.automatic_task import AutomaticTask
 from monailabel_app.background_engine import BackgroundEngine
-from monailabel_app.case_roles import CaseRoles
+from monailabel_app.case_roles import FINAL_TAG, CaseRoles
 from monailabel_app.configuration import AppConfiguration
+from monailabel_app.dicomweb_datastore import DicomWebDatastore
 from monailabel_app.engine import Engine
 from monailabel_app.fast_path import FastPath
 from monailabel_app.guarded_datastore import GuardedDatastore, unknown_image
 from monailabel_app.interactive_task import InteractiveTask
+from monailabel_app.label_delivery import SENT_FILE, LabelDelivery
 from monailabel_app.label_intake import LabelIntake
 from monailabel_app.request_guard import checked_case_id, checked_tag
 from monailabel_app.segmentation_task import SegmentationTask
@@ -97,16 +99,18 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         self.saving = threading.Lock()
         self._worker: UncertaintyWorker | None = None
         self._background: BackgroundEngine | None = None
+        self._delivery: LabelDelivery | None = None
 
     # --- what MONAI Label builds an app from ------------------------------------------------------------------------------------------
 
     def init_datastore(self) -> GuardedDatastore:
-        """The local datastore, kept inside the studies folder."""
-        return GuardedDatastore(
-            self.studies,
-            auto_reload=server_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
-            read_only=server_settings.MONAI_LABEL_DATASTORE_READ_ONLY,
-        )
+        """The local datastore, kept inside the studies folder; with a DICOMweb server, its series behind the same interface."""
+        site, remote = self.configuration.site, self.configuration.remote
+        reload, read_only = server_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD, server_settings.MONAI_LABEL_DATASTORE_READ_ONLY
+        if remote is None:
+            return GuardedDatastore(self.studies, auto_reload=reload, read_only=read_only)
+        site.studies.mkdir(mode=0o700, exist_ok=True)
+        return DicomWebDatastore(str(site.studies), remote, site, auto_reload=reload, read_only=read_only)
 
     def init_infers(self) -> dict[str, SegmentationTask]:
         """`sam_auto` first: the official plug-in's automatic run on a new case takes the first model that knows the label."""
@@ -147,16 +151,29 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         self._background.start()
         self.fast.start()
         atexit.register(self.fast.stop)
+        self._start_dicomweb()
         if self.configuration.uncertainty:
             self._worker = UncertaintyWorker(
                 self.engine,
                 self.datastore(),
                 self.scores,
-                offered=lambda: self.roles.offered(self.datastore()),
+                offered=self._offered_here,
                 busy=lambda: self.tuning_queue.running or self.tuning_queue.waiting > 0 or self.fast.busy,
                 idle_seconds=self.configuration.idle_seconds,
             )
             self._worker.start()
+
+    def _start_dicomweb(self) -> None:
+        datastore = self.datastore()
+        if isinstance(datastore, DicomWebDatastore):
+            site = self.configuration.site
+            self._delivery = LabelDelivery(datastore, site.root / SENT_FILE, self.configuration.settings.label_name)
+            datastore.start()
+            self._delivery.start()
+
+    def _offered_here(self) -> list[str]:
+        """Unlabelled cases that are on this machine: nothing is fetched only to be scored."""
+        return [case for case in self.roles.offered(self.datastore()) if self.datastore().is_local(case)]
 
     # --- requests ---------------------------------------------------------------------------------------------------------------------
 
@@ -228,16 +245,28 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         found: dict[str, Any] | None = strategy(request, self.datastore())
         if not found:
             return {}
-        path = self.datastore().get_image_uri(found["id"])
-        self.fast.prefetcher.show(f"sample {str(request.get('client_id'))[:100]}", Path(path), "k", None)
-        return {**found, "path": path}
+        case = found["id"]
+        if self.datastore().is_local(case):  # nobody waits here for a series to be fetched
+            path = Path(self.datastore().get_image_uri(case))
+            self.fast.prefetcher.show(f"sample {str(request.get('client_id'))[:100]}", path, "k", None)
+        return {**found, "path": self.datastore().get_image_info(case).get("path", "")}
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         """Called after a label was stored, inside the upload request; what it returns becomes part of the reply."""
         saved = self.datastore().last_saved(image_id)
         if saved is None:
             return {}
-        return {"fedsca": self._intake.take(image_id, saved)}
+        taken = self._intake.take(image_id, saved)
+        if self._delivery is not None and saved.tag == FINAL_TAG:
+            taken["dicomweb"] = self._delivery.label_saved(image_id)
+        return {"fedsca": taken}
+
+    def dicomweb_status(self) -> dict[str, Any] | None:
+        """The DICOMweb server and the labels on their way to it, as `GET /fedsca/status` shows them; None where studies are a folder."""
+        datastore = self.datastore()
+        if not isinstance(datastore, DicomWebDatastore) or self._delivery is None:
+            return None
+        return {**datastore.remote_status(), "labels": self._delivery.status()}
 
     def _known_case(self, image: object) -> str:
         if not isinstance(image, str) or not image:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import cast, get_args
 
 import torch
+from monailabel.config import settings as server_settings
 
+from monailabel_app.dicomweb import DicomWeb, checked_address, parse_filter
 from sam_adapters.errors import SettingError
 from sam_adapters.openvino_runner import Precision, openvino_installed
 from sam_adapters.settings import SiteSettings
@@ -32,6 +34,7 @@ class AppConfiguration:
         idle_seconds: how long no request must have come before a case is scored in the background.
         prefetch: encode slices before somebody clicks on them.
         results_mb: memory for masks that clients may refer to again, in MiB.
+        remote: the DICOMweb server that has the studies; None where they are a local folder.
     """
 
     site: SiteDirectory
@@ -45,25 +48,25 @@ class AppConfiguration:
     idle_seconds: float = 2.0
     prefetch: bool = True
     results_mb: int = 128
+    remote: DicomWeb | None = None
 
     @classmethod
     def from_conf(cls, studies: str, conf: Mapping[str, str]) -> "AppConfiguration":
         """Read `--conf`, over the site's `site.json`. Makes the site directory, writes nothing else.
 
         Args:
-            studies: the studies folder given to `start_server`.
+            studies: the studies folder, or the address of a DICOMweb server, given to `start_server`.
             conf: the site's settings (`SiteSettings`) and the names of this class; `site` is a path, by default the parent of a studies
-                folder named "studies", else `<studies>/.fedsca`.
+                folder named "studies", else `<studies>/.fedsca`. With a DICOMweb server it must be given: series are kept there.
 
         Raises:
             SettingError: an unknown key, or a value that cannot be used.
         """
-        if studies.startswith(("http://", "https://")):
-            raise SettingError(f"Studies are {studies!r}, but remote studies (DICOMweb) are not served yet: give a folder of images.")
         given = {key: str(value) for key, value in conf.items()}
         own = {key: given.pop(key) for key in (*_OWN, "site") if key in given}
         _refuse_unknown(given)
-        site = _open_site(Path(studies), own.get("site"))
+        remote = _remote(studies, own.get("dicomweb_filter", ""))
+        site = _open_site(None if remote else Path(studies), own.get("site"))
         settings = SiteSettings.load(site.settings_file).override(given)
         return cls(
             site,
@@ -77,6 +80,7 @@ class AppConfiguration:
             idle_seconds=_number("idle_seconds", own.get("idle_seconds", "2"), 0, 3600),
             prefetch=_switch("prefetch", own.get("prefetch", "true")),
             results_mb=int(_number("results_mb", own.get("results_mb", "128"), 1, 65_536)),
+            remote=remote,
         )
 
     @property
@@ -92,7 +96,18 @@ class AppConfiguration:
             self.settings.save(path)
 
 
-_OWN = ("tune", "uncertainty", "cache_mb", "embedding_disk_mb", "cpu_engine", "cpu_precision", "idle_seconds", "prefetch", "results_mb")
+_OWN = (
+    "tune",
+    "uncertainty",
+    "cache_mb",
+    "embedding_disk_mb",
+    "cpu_engine",
+    "cpu_precision",
+    "idle_seconds",
+    "prefetch",
+    "results_mb",
+    "dicomweb_filter",
+)
 
 
 def default_site(studies: Path) -> Path:
@@ -100,8 +115,26 @@ def default_site(studies: Path) -> Path:
     return studies.parent if studies.name == "studies" else studies / HIDDEN_SITE
 
 
-def _open_site(studies: Path, named: str | None) -> SiteDirectory:
-    root = Path(named).expanduser() if named else default_site(studies.resolve())
+def _remote(studies: str, series_filter: str) -> DicomWeb | None:
+    """The DICOMweb server, where `studies` is an address."""
+    if not studies.startswith(("http://", "https://")):
+        if series_filter:
+            raise SettingError("Setting dicomweb_filter is for studies on a DICOMweb server, but they are a folder: leave it out.")
+        return None
+    return DicomWeb(
+        checked_address(studies),
+        username=server_settings.MONAI_LABEL_DICOMWEB_USERNAME,
+        password=server_settings.MONAI_LABEL_DICOMWEB_PASSWORD,
+        filter=tuple(parse_filter(series_filter).items()),
+    )
+
+
+def _open_site(studies: Path | None, named: str | None) -> SiteDirectory:
+    if studies is None and not named:
+        raise SettingError(
+            "Studies on a DICOMweb server need a folder for what is fetched and labelled: name one with --conf site <folder>."
+        )
+    root = default_site(studies.resolve()) if studies and not named else Path(str(named)).expanduser()
     try:
         return SiteDirectory.open(root, studies)
     except OSError as error:

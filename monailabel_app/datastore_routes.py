@@ -20,6 +20,7 @@ from starlette.background import BackgroundTask
 from monailabel_app.app_errors import NotFoundError, RequestError
 from monailabel_app.case_roles import FINAL_TAG, LABEL_INFO
 from monailabel_app.declared_values import declared_values
+from monailabel_app.download_files import download_file
 from monailabel_app.guarded_datastore import unknown_image, unknown_label
 from monailabel_app.infer_parameters import checked_version
 from monailabel_app.label_check import check_label
@@ -71,7 +72,7 @@ def put_label(
     declared = declared_values(info, app.configuration.settings)
     file = _image_file(case)
     with stored_upload(label) as path:
-        check_label(file, path, declared)
+        check_label(file, path, declared, lambda folder: app.engine.images.read(folder).geometry)
         with app.saving:
             label_id = app.datastore().save_label(case, str(path), checked, info)
             taken = app.on_save_label(case, label_id)
@@ -103,14 +104,15 @@ def update_label_info(user: Annotator, label: str, tag: str, params: Annotated[s
 
 @router.get("/datastore/image", include_in_schema=False)
 def get_image(user: User, image: str) -> FileResponse:
-    """An image's file."""
-    return _download(_image_file(checked_case_id(image)))
+    """A case's image as one file: NRRD for a DICOM series."""
+    path, name = _one_file(checked_case_id(image))
+    return FileResponse(path, media_type=get_mime_type(name), filename=name)
 
 
 @router.head("/datastore/image", include_in_schema=False)
 def head_image(user: User, image: str, check_sum: str | None = None) -> dict[str, Any]:
     """Whether there is an image and, with `check_sum` ("SHA256:<hex>"), whether it is that file."""
-    file = _image_file(checked_case_id(image))
+    file, _ = _one_file(checked_case_id(image))
     if check_sum:
         algorithm, _, digest = check_sum.rpartition(":")
         if (algorithm or CHECKSUMS[0]) not in CHECKSUMS:
@@ -123,7 +125,8 @@ def head_image(user: User, image: str, check_sum: str | None = None) -> dict[str
 @router.get("/datastore/label", include_in_schema=False)
 def get_label(user: User, label: str, tag: str) -> FileResponse:
     """A label's file."""
-    return _download(_label_file(label, tag))
+    path = _label_file(label, tag)
+    return FileResponse(path, media_type=get_mime_type(str(path)), filename=path.name)
 
 
 @router.head("/datastore/label", include_in_schema=False)
@@ -162,15 +165,17 @@ def _image_file(case: str) -> Path:
     return Path(path)
 
 
+def _one_file(case: str) -> tuple[Path, str]:
+    """The file to send of a case, and what it is called."""
+    app: FedSCALabelApp = app_instance()
+    image = _image_file(case)
+    path = download_file(image, app.configuration.site.work / "converted")
+    return path, path.name if path == image else case + "".join(path.suffixes)
+
+
 def _label_file(case: str, tag: str) -> Path:
     app: FedSCALabelApp = app_instance()
     path = app.datastore().get_label_uri(checked_case_id(case), checked_tag(tag))
     if not path or not Path(path).is_file():
         raise unknown_label(case, tag)
     return Path(path)
-
-
-def _download(path: Path) -> FileResponse:
-    if not path.is_file():
-        raise NotFoundError("This case is a folder of several files, which is not sent back.")
-    return FileResponse(path, media_type=get_mime_type(str(path)), filename=path.name)

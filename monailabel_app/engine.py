@@ -41,7 +41,7 @@ class Engine:
     def __init__(self, configuration: AppConfiguration) -> None:
         self.settings = configuration.settings
         self.registry = Registry(configuration.site)
-        self.images = ImageCache(configuration.cache_mb * 2**20)
+        self.images = ImageCache(configuration.cache_mb * 2**20, self.settings.window)
         self.base_sha256 = base_sha256(self.settings.base)
         self.embeddings = EmbeddingCache(configuration.cache_mb * 2**20, _disk(configuration))
         self._turns = Turns()

@@ -28,11 +28,13 @@ from monailabel_app.app_errors import NotFoundError, RequestError
 from monailabel_app.index_view import IndexView
 from monailabel_app.request_guard import checked_case_id, checked_tag
 from sam_adapters import atomic
+from sam_adapters.dicom_series import holds_dicom
 from sam_adapters.errors import RegistryError
 from sam_adapters.images import PICTURE_EXTENSIONS, VOLUME_EXTENSIONS
 
 LOCK_SECONDS = 60.0
 
+SERIES_DOWNLOAD_EXTENSION = ".nrrd"
 FILE_EXTENSIONS = (*VOLUME_EXTENSIONS, *PICTURE_EXTENSIONS)
 
 
@@ -46,13 +48,16 @@ class SavedLabel:
 
 
 class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is not typed
-    """See the module. Images lie in <studies>/, labels in <studies>/labels/<tag>/, the index in <studies>/datastore_v2.json."""
+    """See the module. Images lie in <studies>/, labels in <studies>/labels/<tag>/, the index in <studies>/datastore_v2.json.
+
+    A folder <studies>/<case>/ of DICOM files is a case too; its image is the folder.
+    """
 
     def __init__(self, studies: str, *, auto_reload: bool, read_only: bool) -> None:
         self._thread_lock = threading.RLock()
         self._saved: dict[str, SavedLabel] = {}
         self._view = IndexView({}, Path(studies), Path(studies))
-        patterns = [f"*{extension}" for extension in FILE_EXTENSIONS]
+        patterns = [*(f"*{extension}" for extension in FILE_EXTENSIONS), f"[!.]*{os.sep}*.dcm"]
         super().__init__(studies, extensions=patterns, auto_reload=auto_reload, read_only=read_only)
         with self._thread_lock:
             self._publish()
@@ -68,6 +73,8 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
         stem, extension = self._to_id(Path(image_filename).name)
         case = checked_case_id(image_id or stem)
         folder = Path(self._datastore.image_path())
+        if (folder / case).is_dir():
+            raise RequestError(f"Case {case[:80]!a} is a DICOM series already: give the new image another id.")
         with _staged(Path(image_filename), folder) as staged, self._thread_lock, self._index_lock():
             _put(staged, folder / (case + extension))
             _remove_other_formats(folder, case, extension)
@@ -107,7 +114,7 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
         return case
 
     def remove_image(self, image_id: str) -> None:
-        """Remove an image and its labels.
+        """Remove an image (a DICOM series with all its files) and its labels. Of a link, only the link is removed.
 
         Raises:
             NotFoundError: there is no such image.
@@ -117,8 +124,13 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
             known = self._view.objects.get(case)
             if known is None:
                 raise unknown_image(case)
-            for path in (*(self._view.label_path(case, tag) for tag in known.labels), self._view.image_path(case)):
-                remove_file(path)  # a DICOM series is a folder
+            for tag in known.labels:
+                remove_file(self._view.label_path(case, tag))
+            place = Path(self._datastore.image_path()) / (case + known.image.ext)
+            if place.is_symlink():
+                place.unlink()
+            else:
+                remove_file(str(place))
             self.refresh()
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
@@ -178,15 +190,25 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
         """Path of an image; "" for an unknown one."""
         return self._view.image_path(image_id)
 
+    def is_local(self, image_id: str) -> bool:
+        """Whether an image lies on this machine, so that `get_image_uri` need not fetch it."""
+        return image_id in self._view.objects
+
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What is kept about a label; empty for an unknown one."""
         return copy.deepcopy(self._view.label_info(label_id, label_tag))
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """What is kept about an image; empty for an unknown one."""
+        """What is kept about an image; empty for an unknown one.
+
+        A DICOM series is named like the one file that `GET /datastore/image` sends of it, and has no path: MONAI Label's clients load the
+        path where it exists, and a folder is not what they can load.
+        """
         info = copy.deepcopy(self._view.image_info(image_id))
         if not isinstance(info.get("strategy", {}), dict):  # MONAI Label adds to it when it offers a case
             del info["strategy"]
+        if info and Path(str(info.get("path"))).is_dir():
+            info.update(name=f"{image_id}{SERIES_DOWNLOAD_EXTENSION}", path="")
         return info
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
@@ -239,7 +261,7 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
 
     def _list_files(self, path: str, patterns: Iterable[str]) -> dict[str, str]:
         """Files of the known endings; hidden ones (writes under way, resource forks of macOS) are left out."""
-        names = [entry.name for entry in Path(path).iterdir()]
+        names = [entry.name for entry in Path(path).iterdir() if entry.is_file()]
         return {name: name for name in names if not name.startswith(".") and name.endswith(FILE_EXTENSIONS)}
 
     @contextmanager
@@ -255,6 +277,26 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
             raise RegistryError(f"Another process has kept the studies' index locked for {LOCK_SECONDS:g} s: try again.") from None
         with lock:
             yield
+
+    def _add_non_existing_images(self) -> int:
+        """Add files and DICOM folders that the index does not know; the number of those added."""
+        added = int(super()._add_non_existing_images())
+        for case in self._series_folders():
+            if case not in self._datastore.objects:
+                info = {"ts": int(time.time()), "name": case}
+                self._datastore.objects[case] = ImageLabelModel(image=DataModel(info=info, ext=""))
+                added += 1
+        return added
+
+    def _series_folders(self) -> list[str]:
+        """Cases that are folders of DICOM files, sorted. A folder that the index knows is not looked into again."""
+        found = []
+        for entry in Path(self._datastore.image_path()).iterdir():
+            if not entry.is_dir() or not _can_be_series(entry.name, self._datastore.labels_dir):
+                continue
+            if entry.name in self._datastore.objects or holds_dicom(entry):
+                found.append(entry.name)
+        return sorted(found)
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """Write the index, atomically: a server killed meanwhile starts again with the old one."""
@@ -295,6 +337,16 @@ def _put(staged: Path, target: Path) -> None:
     """Give a staged copy its name, atomically and durably."""
     staged.replace(target)
     atomic.fsync_directory(target.parent)
+
+
+def _can_be_series(name: str, labels_folder: str) -> bool:
+    """Whether a folder of that name may be a case: not the labels', not hidden, not named like an image file, and usable as an id."""
+    if name == labels_folder or name.lower().endswith(FILE_EXTENSIONS):
+        return False
+    try:
+        return bool(checked_case_id(name))
+    except RequestError:
+        return False
 
 
 def _remove_other_formats(folder: Path, case: str, extension: str) -> None:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from monailabel_app import datastore_routes, fast_routes, inference_routes, refused_routes, session_routes, site_routes, task_routes
-from monailabel_app.app_errors import BusyError, NotFoundError, RequestError
+from monailabel_app.app_errors import BusyError, NotFoundError, RemoteStudiesError, RequestError
 from monailabel_app.request_guard import RequestGuard
 from monailabel_app.unblocked_routes import unblocked_router
 from sam_adapters.errors import (
@@ -52,6 +52,7 @@ STATUS_OF: dict[type[Exception], int] = {
     LabelError: 422,
     BusyError: 429,
     BaseModelError: 503,
+    RemoteStudiesError: 503,
     SegmentationCancelledError: 503,
     MONAILabelException: 400,
     FedscaError: 500,

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from sam_adapters.images import MedicalImage, read_image
+from sam_adapters.intensity_window import windowed
 
 _Key = tuple[str, int, int]
 
@@ -15,14 +16,15 @@ _Key = tuple[str, int, int]
 class ImageCache:
     """Least recently used out first, at most `max_bytes` of voxels. A file that has changed on the disk is read anew."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, window: str = "") -> None:
         self.max_bytes = max_bytes
+        self._window = window
         self._images: OrderedDict[_Key, MedicalImage] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
     def read(self, path: Path) -> MedicalImage:
-        """The image at `path`.
+        """The image at `path`, as the network is to see it: cut off at the site's intensity window.
 
         Raises:
             ImageError: as `read_image`.
@@ -32,7 +34,7 @@ class ImageCache:
             if key in self._images:
                 self._images.move_to_end(key)
                 return self._images[key]
-        image = read_image(path)
+        image = windowed(read_image(path), self._window)
         with self._lock:
             self._keep(key, image)
         return image

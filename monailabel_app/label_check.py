@@ -3,6 +3,7 @@
 The grid is compared by the headers, before any voxel is read: a file that promises more voxels than its image has costs nothing.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from sam_adapters.geometry import Geometry
 from sam_adapters.images import PICTURE_EXTENSIONS, header_geometry, read_image, read_label
 
 
-def check_label(image: Path, label: Path, declared: DeclaredValues) -> None:
+def check_label(image: Path, label: Path, declared: DeclaredValues, series: Callable[[Path], Geometry] | None = None) -> None:
     """Check one label.
 
     Args:
         image: the image's file or folder.
         declared: the values that the label may hold.
+        series: geometry of a DICOM folder; a caller that has it in memory saves reading it.
 
     Raises:
         LabelError: the label cannot be read, lies on another grid than its image, holds anything but whole numbers from 0, or values that
@@ -30,7 +32,7 @@ def check_label(image: Path, label: Path, declared: DeclaredValues) -> None:
         found = header_geometry(label)
     except ImageError as error:
         raise LabelError(f"Label cannot be read: {error}") from error
-    difference = _difference(image, found)
+    difference = _difference(image, found, series or _series_geometry)
     if difference is not None:
         raise LabelError(f"The label lies on another grid than its image: {difference}. Export it on the image's own grid.")
     declared.check(values_of(read_label(label)))
@@ -45,8 +47,12 @@ def values_of(array: NDArray[Any]) -> set[int]:
     return found
 
 
-def _difference(image: Path, found: Geometry) -> str | None:
-    wanted = read_image(image).geometry if image.is_dir() else header_geometry(image)
+def _series_geometry(folder: Path) -> Geometry:
+    return read_image(folder).geometry
+
+
+def _difference(image: Path, found: Geometry, series: Callable[[Path], Geometry]) -> str | None:
+    wanted = series(image) if image.is_dir() else header_geometry(image)
     if not image.name.lower().endswith(PICTURE_EXTENSIONS):
         return wanted.difference(found)
     same = wanted.size == found.size

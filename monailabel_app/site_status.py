@@ -45,6 +45,7 @@ def site_status(app: "FedSCALabelApp") -> dict[str, Any]:
         "cases": {"total": len(datastore.list_images()), "offered": len(offered)},
         "uncertainty": {"version": version, "scored": sum(case in scores for case in offered), "cases": len(offered)},
         "last_round": _last_round(registry),
+        "dicomweb": app.dicomweb_status(),
     }
 
 

@@ -14,6 +14,7 @@ from monailabel_app.guarded_datastore import GuardedDatastore
 from monailabel_app.uncertainty_scores import UncertaintyScores
 from sam_adapters.errors import FedscaError, ImageError, SegmentationCancelledError
 from sam_adapters.images import MedicalImage, read_image
+from sam_adapters.intensity_window import windowed
 from sam_adapters.priority_lock import Priority
 from sam_adapters.prompts import SlicePrompts
 from sam_adapters.segmenter import Segmenter, segment_volume
@@ -88,7 +89,7 @@ class UncertaintyWorker:
         if case is None:
             return False
         try:
-            image = read_image(Path(self._datastore.get_image_uri(case)))
+            image = windowed(read_image(Path(self._datastore.get_image_uri(case))), self._engine.settings.window)
         except ImageError as error:
             logger.warning("Case %s cannot be scored: %s", case, error)
             self._unreadable.add(case)

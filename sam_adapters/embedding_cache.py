@@ -38,7 +38,10 @@ class Embedding:
 
 @dataclass(frozen=True)
 class SliceKey:
-    """Names a slice by content: `content_hash` of the image, the slices' axis (k, j or i) and the slice's index."""
+    """Names a slice by content: `content_hash` of the image, the slices' axis (k, j or i) and the slice's index.
+
+    The hash is that of the image as the network sees it: another intensity window (`intensity_window.windowed`) is another hash.
+    """
 
     content_hash: str
     axis: str

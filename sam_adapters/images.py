@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from sam_adapters.dicom_series import series_files
+from sam_adapters.dicom_series import modality_of, series_files
 from sam_adapters.errors import ImageError, LabelError
 from sam_adapters.geometry import Geometry
 from sam_adapters.image_checks import is_finite_nifti, require_content, require_own_voxels, require_whole_jpeg, require_whole_nifti
@@ -36,12 +36,14 @@ class MedicalImage:
         geometry: where the voxels lie.
         content_hash: sha256 (hex) over type, shape, geometry and voxels; the same image in another file has the same hash.
         picture: True for PNG and JPEG, which say nothing of the patient's space.
+        modality: DICOM modality (CT, MR …); "" for other formats and where the file does not say.
     """
 
     array: NDArray[Any]
     geometry: Geometry
     content_hash: str
     picture: bool = False
+    modality: str = ""
 
     @property
     def is_picture(self) -> bool:
@@ -68,7 +70,8 @@ def read_image(path: Path) -> MedicalImage:
         raise ImageError(f"{path.name} holds values of type {array.dtype}, expected real numbers.")
     geometry = _geometry(image, path)
     array.setflags(write=False)
-    return MedicalImage(array, geometry, _content_hash(array, geometry), image_extension(path) in PICTURE_EXTENSIONS)
+    picture = image_extension(path) in PICTURE_EXTENSIONS
+    return MedicalImage(array, geometry, _content_hash(array, geometry), picture, modality_of(path))
 
 
 def read_label(path: Path, like: MedicalImage | None = None) -> NDArray[Any]:

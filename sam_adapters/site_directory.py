@@ -7,6 +7,7 @@
 <site>/studies/            MONAI Label local datastore, labels in studies/labels/<tag>/
 <site>/work/               checkpoints, progress and leftovers that may be deleted while nothing runs
 <site>/split.json          optional: {"train": [...], "val": [...], "test": [...]}
+<site>/sent-labels.json    with studies on a DICOMweb server: the labels that it has (`monailabel_app.label_delivery`)
 <site>/patients.json       optional: {"<case>": "<patient>"}, so that one patient never stands on both sides of a split
 """
 

@@ -13,6 +13,8 @@ from monailabel_app import guarded_datastore
 from monailabel_app.app_errors import NotFoundError, RequestError
 from monailabel_app.guarded_datastore import GuardedDatastore
 from sam_adapters.errors import RegistryError
+from tests.monailabel_app.dicom_files import write_series
+from tests.monailabel_app.server_process import blob, wait_until
 
 BAD_IDS = ["../x", "/tmp/x", "..", ".x", "a/b", "a\\b", "x\0"]
 
@@ -179,3 +181,49 @@ def test_an_image_goes_with_its_labels(studies: Path, tmp_path: Path) -> None:
     assert not {name for name in files(studies) if "a.nii.gz" in name}
     with pytest.raises(NotFoundError):
         datastore.remove_image("a")
+
+
+# --- DICOM folders --------------------------------------------------------------------------------------------------------------------
+
+SLICES = blob((3, 12, 14))[0]
+
+
+def test_a_folder_of_dicom_files_is_a_case(studies: Path, tmp_path: Path) -> None:
+    write_series(studies / "series", SLICES)
+    write_series(studies / "no_endings", SLICES, end="")
+    (studies / "notes").mkdir()
+    (studies / "notes" / "readme.txt").write_text("x" * 200)
+    (studies / "empty").mkdir()
+    write_series(studies / ".hidden", SLICES)
+    write_series(studies / "odd.nii.gz.d" / "deep", SLICES)
+    datastore = opened(studies)
+    assert sorted(datastore.list_images()) == ["a", "b", "c.png", "no_endings", "series"]
+    assert datastore.get_image_uri("series") == str(studies / "series")
+    info = datastore.get_image_info("series")
+    assert (info["name"], info["path"]) == ("series.nrrd", "")
+    datastore.save_label("series", upload(tmp_path, "x.seg.nrrd"), "final", {})
+    assert opened(studies).get_labeled_images() == ["series"]
+    with pytest.raises(RequestError, match="DICOM series already"):
+        datastore.add_image("series", upload(tmp_path, "x.nii.gz"), {})
+    datastore.remove_image("series")
+    assert not (studies / "series").exists()
+    assert not (studies / "labels" / "final" / "series.seg.nrrd").exists()
+
+
+def test_a_dicom_folder_that_appears_later_is_noticed(studies: Path, tmp_path: Path) -> None:
+    datastore = GuardedDatastore(str(studies), auto_reload=True, read_only=False)
+    write_series(tmp_path / "later", SLICES)
+    (studies / "later").mkdir()
+    for file in sorted((tmp_path / "later").iterdir()):
+        (studies / "later" / file.name).write_bytes(file.read_bytes())
+    datastore.refresh()  # a file's creation may be seen before the folder is watched
+    wait_until(lambda: "later" in datastore.list_images(), 60, what="the new case")
+
+
+def test_of_a_linked_series_only_the_link_is_removed(studies: Path, tmp_path: Path) -> None:
+    write_series(tmp_path / "archive", SLICES)
+    (studies / "linked").symlink_to(tmp_path / "archive")
+    datastore = opened(studies)
+    datastore.remove_image("linked")
+    assert "linked" not in datastore.list_images()
+    assert len(list((tmp_path / "archive").iterdir())) == 3

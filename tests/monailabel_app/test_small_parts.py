@@ -5,18 +5,23 @@ import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 from fastapi import UploadFile
 from monailabel.interfaces.utils.app import app_instance
 
 from monailabel_app import app as app_module
 from monailabel_app.app_errors import RequestError
 from monailabel_app.http_layer import STATUS_OF
+from monailabel_app.image_cache import ImageCache
 from monailabel_app.server_file import ServerFile
 from monailabel_app.tuning_task import train_stats
 from monailabel_app.uncertainty_worker import spread_slices
 from monailabel_app.uploads import stored_upload, upload_name
 from sam_adapters import errors
+from sam_adapters.cases import LabelledCase, load_case
+from sam_adapters.label_log import label_file_sha256
 from tests.monailabel_app.server_process import APP_FOLDER
 
 
@@ -76,3 +81,17 @@ def test_scored_slices_are_spread_evenly(count: int, wanted: int, indices: list[
 def test_progress_in_the_names_that_clients_know() -> None:
     stats = train_stats({"step": 3, "steps": 24})
     assert (stats["epoch"], stats["total_epochs"], stats["best_metric"]) == (3, 24, 0)
+
+
+def test_served_images_and_tuned_images_are_cut_off_alike(tmp_path: Path) -> None:
+    array = np.full((3, 20, 20), -1000, np.int16)
+    array[:, 4:16, 4:16] = 40
+    array[:, 8, 8] = 900
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "ct.nii.gz"))
+    sitk.WriteImage(sitk.GetImageFromArray((array > 0).astype(np.uint8)), str(tmp_path / "label.nii.gz"))
+    case = LabelledCase("ct", "ct", tmp_path / "ct.nii.gz", tmp_path / "label.nii.gz", label_file_sha256(tmp_path / "label.nii.gz"))
+    served = ImageCache(2**20, "auto").read(tmp_path / "ct.nii.gz")
+    tuned = load_case(case, window="auto").image
+    assert (served.array.min(), served.array.max()) == (-160, 240)
+    np.testing.assert_array_equal(served.array, tuned.array)
+    assert served.content_hash == tuned.content_hash
