@@ -30,7 +30,7 @@ class AppConfiguration:
         cache_mb: memory for embeddings, in MiB; and the same again for images. An embedding at 256 px takes 2 MiB.
         embedding_disk_mb: room for embeddings in the site directory, in MiB; 0 keeps none on the disk.
         cpu_engine: what computes clicks where there is no GPU: `openvino`, `torch`, or `auto`, OpenVINO where it is installed.
-        cpu_precision: OpenVINO's precision: `float32`, `bfloat16`, or `auto`, bfloat16 where the CPU has it.
+        cpu_precision: OpenVINO's precision of the encoder: `float32`, or `bfloat16`, quicker and less exact (see `OpenVinoRunner`).
         idle_seconds: how long no request must have come before a case is scored in the background.
         prefetch: encode slices before somebody clicks on them.
         results_mb: memory for masks that clients may refer to again, in MiB.
@@ -44,7 +44,7 @@ class AppConfiguration:
     cache_mb: int = 512
     embedding_disk_mb: int = 0
     cpu_engine: str = "auto"
-    cpu_precision: Precision = "auto"
+    cpu_precision: Precision = "float32"
     idle_seconds: float = 2.0
     prefetch: bool = True
     results_mb: int = 128
@@ -76,7 +76,7 @@ class AppConfiguration:
             cache_mb=int(_number("cache_mb", own.get("cache_mb", "512"), 16, 1_048_576)),
             embedding_disk_mb=int(_number("embedding_disk_mb", own.get("embedding_disk_mb", "0"), 0, 1_048_576)),
             cpu_engine=_cpu_engine(own.get("cpu_engine", "auto")),
-            cpu_precision=cast(Precision, _choice("cpu_precision", own.get("cpu_precision", "auto"), get_args(Precision))),
+            cpu_precision=cast(Precision, _choice("cpu_precision", own.get("cpu_precision", "float32"), get_args(Precision))),
             idle_seconds=_number("idle_seconds", own.get("idle_seconds", "2"), 0, 3600),
             prefetch=_switch("prefetch", own.get("prefetch", "true")),
             results_mb=int(_number("results_mb", own.get("results_mb", "128"), 1, 65_536)),
