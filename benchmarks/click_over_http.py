@@ -14,6 +14,8 @@ from benchmarks.timing import Timing, elapsed, measure
 from sam_adapters.images import MedicalImage
 
 QUIET_SECONDS = 120.0
+CLICK_PAUSE = 0.3
+ASK_PAUSE = 0.1
 TUNING_SECONDS = 240.0
 
 
@@ -96,7 +98,7 @@ def during_a_volume(viewer: Viewer, count: int) -> list[Timing]:
     job = viewer.server.post("/fedsca/volume", {"image": viewer.case, "axis": "k"})["job"]
     try:
         with information(viewer.server, "HTTP: GET /info/ during a volume run and clicks") as info:
-            timing = measure("HTTP: warm click during a volume run", range(count), lambda _: viewer.click(click))
+            timing = _paced("HTTP: warm click during a volume run", viewer, click, count)
         state = viewer.server.get(f"/fedsca/jobs/{job}")["state"]
         if state not in ("queued", "running"):
             raise RuntimeError(f"The volume run ended ({state}) before the clicks did: take a larger case.")
@@ -110,12 +112,12 @@ def during_a_tuning(viewer: Viewer, count: int) -> list[Timing]:
     click = _clicks_on_one_slice(viewer.image, 1, seed=7)[0]
     viewer.click(click)
     viewer.quiet()
-    without = measure("HTTP: warm click, before the tuning", range(count), lambda _: viewer.click(click))
+    without = _paced("HTTP: warm click, before the tuning", viewer, click, count)
     viewer.server.post("/train/sam", {})
     try:
         _until(lambda: _steps_done(viewer.server) >= 1, TUNING_SECONDS, "the tuning to begin")
         with information(viewer.server, "HTTP: GET /info/ during a tuning and clicks") as info:
-            during = measure("HTTP: warm click during a tuning", range(count), lambda _: viewer.click(click))
+            during = _paced("HTTP: warm click during a tuning", viewer, click, count)
         if not viewer.server.get("/fedsca/status")["tuning"]["running"]:
             raise RuntimeError("The tuning ended before the clicks did: give it more steps.")
     finally:
@@ -125,12 +127,12 @@ def during_a_tuning(viewer: Viewer, count: int) -> list[Timing]:
 
 @contextmanager
 def information(server: LabelServer, name: str) -> Iterator[Callable[[], Timing]]:
-    """Asks `GET /info/` four times a second meanwhile; the yielded function gives the times afterwards."""
+    """Asks `GET /info/` again and again meanwhile; the yielded function gives the times afterwards."""
     stop, times = threading.Event(), []
 
     def ask() -> None:
         session = requests.Session()
-        while not stop.wait(0.25):
+        while not stop.wait(ASK_PAUSE):
             times.append(elapsed(lambda: session.get(server.address + "/info/", timeout=60).raise_for_status()))
 
     thread = threading.Thread(target=ask)
@@ -140,6 +142,15 @@ def information(server: LabelServer, name: str) -> Iterator[Callable[[], Timing]
     finally:
         stop.set()
         thread.join()
+
+
+def _paced(name: str, viewer: Viewer, click: Click, count: int) -> Timing:
+    """The same click again and again, as quickly as a person clicks: what else the server does goes on in between."""
+    times = []
+    for _ in range(count):
+        times.append(elapsed(lambda: viewer.click(click)))
+        time.sleep(CLICK_PAUSE)
+    return Timing(name, tuple(times))
 
 
 def _clicks_on_one_slice(image: MedicalImage, count: int, seed: int) -> list[Click]:
