@@ -28,6 +28,7 @@ from benchmarks.machine import machine
 from benchmarks.timing import Timing
 from benchmarks.virtual_volume import write_virtual_ct
 from sam_adapters.images import image_extension, read_image
+from sam_adapters.intensity_window import windowed
 from sam_adapters.settings import SiteSettings
 
 VIRTUAL_CASE = "virtual_ct"
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(stderr=True)
     about = machine()
     with tempfile.TemporaryDirectory(prefix="fedsca-bench-") as scratch, _studies(options, Path(scratch)) as (studies, path):
-        image = read_image(path)
+        image = windowed(read_image(path), SiteSettings().window)
         case = path.name.removesuffix(image_extension(path) or "")
         console.print(f"{case}: {' x '.join(map(str, image.geometry.size))} voxels, network at {options.image_size} px")
         timings = in_process(image, SiteSettings(image_size=options.image_size), cold=options.cold, warm=options.warm, whole=options.whole)

@@ -26,6 +26,7 @@ from benchmarks.machine import machine
 from sam_adapters.dice import dice
 from sam_adapters.errors import FedscaError
 from sam_adapters.images import image_extension, read_image, read_label
+from sam_adapters.intensity_window import windowed
 from sam_adapters.loading import load_segmenter
 from sam_adapters.openvino_runner import OpenVinoRunner, openvino_installed
 from sam_adapters.prompts import SlicePrompts, tight_box
@@ -127,7 +128,7 @@ def _targets(studies: Path, cases: Sequence[str], value: int) -> Iterator[Target
         if (cases and case not in cases) or not images:
             continue
         try:
-            image = read_image(images[0])
+            image = windowed(read_image(images[0]), SiteSettings().window)
             label = read_label(path, like=image)
         except FedscaError as error:
             print(f"{case} is left out: {error}", file=sys.stderr)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sam_adapters.dice import Overlap, dice, overlap
 from sam_adapters.embedding_cache import EmbeddingCache, SliceKey
 from sam_adapters.images import MedicalImage, read_image, read_label
+from sam_adapters.intensity_window import windowed
 from sam_adapters.loading import load_segmenter
 from sam_adapters.openvino_runner import OpenVinoRunner
 from sam_adapters.prompts import SlicePrompts, tight_box
@@ -145,7 +146,7 @@ def main() -> None:
     report = {}
     for folder, case, value, name in TARGETS:
         studies = options.data / folder / "studies"
-        image = read_image(studies / f"{case}.nii.gz")
+        image = windowed(read_image(studies / f"{case}.nii.gz"), settings.window)
         label = read_label(studies / "labels" / "final" / f"{case}.nii.gz", image)
         report[f"{name} {case}"] = measure(segmenter, image, label > 0 if value == 0 else label == value)
         print(f"{name} {case}:", json.dumps(report[f"{name} {case}"]), flush=True)
