@@ -1,5 +1,6 @@
 """Masks of the compiled engine against PyTorch's, as Dice with the truth: on virtual patients always, on real volumes where they are."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from tests.monailabel_app.server_process import blob
 
 pytestmark = pytest.mark.skipif(not openvino_installed(), reason="OpenVINO is not installed")
 
-VOLUMES = Path(__file__).parents[3] / "shared" / "data" / "volumes"
+VOLUMES = Path(os.environ.get("FEDSCA_DATA", Path(__file__).parents[3] / "shared" / "data")) / "volumes"
 CASES = [("fedbca_t2", "c4_02", 1), ("spinalcord", "sct_t2", 1), ("totalsegmentator_ct", "ts_ct", 5), ("hippocampus", "hippocampus_040", 1)]
 SIZE = 128
 SLICES = 8
@@ -49,7 +50,7 @@ def test_on_a_virtual_volume(pair: tuple[Segmenter, Segmenter]) -> None:
     assert abs(eager - compiled) < LARGEST_DIFFERENCE
 
 
-@pytest.mark.skipif(not VOLUMES.exists(), reason="the folder of real volumes is not beside the project")
+@pytest.mark.skipif(not VOLUMES.is_dir(), reason=f"no real volumes in {VOLUMES} (set FEDSCA_DATA)")
 def test_on_real_volumes(pair: tuple[Segmenter, Segmenter]) -> None:
     differences = []
     for folder, case, value in CASES:
