@@ -30,7 +30,7 @@ class AppConfiguration:
         cache_mb: memory for embeddings, in MiB; and the same again for images. An embedding at 256 px takes 2 MiB.
         embedding_disk_mb: room for embeddings in the site directory, in MiB; 0 keeps none on the disk.
         cpu_engine: what computes clicks where there is no GPU: `openvino`, `torch`, or `auto`, OpenVINO where it is installed.
-        cpu_precision: OpenVINO's precision of the encoder: `float32`, or `bfloat16`, quicker and less exact (see `OpenVinoRunner`).
+        cpu_precision: OpenVINO's precision: `float32`, or `bfloat16`, quicker and less exact (see `OpenVinoRunner`).
         idle_seconds: how long no request must have come before a case is scored in the background.
         prefetch: encode slices before somebody clicks on them.
         results_mb: memory for masks that clients may refer to again, in MiB.

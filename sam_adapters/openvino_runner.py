@@ -38,8 +38,8 @@ class OpenVinoRunner:
 
     Args:
         network: on the CPU, with its adapters merged; its weights are copied, so later changes of it do not reach the runner.
-        precision: of the encoder. bfloat16 takes half the time, but changes masks: Dice of single volumes by up to 0.015 (see
-            docs/speed.md). The decoder computes in bfloat16 where the CPU has it: Dice changes by less than 0.001.
+        precision: float32 gives PyTorch's masks. bfloat16 takes half the time on processors that have it, and changes masks: the Dice of
+            single volumes by up to 0.015 (docs/speed.md).
         threads: CPU threads; 0 leaves OpenVINO's default (all cores).
 
     Raises:
@@ -49,17 +49,16 @@ class OpenVinoRunner:
     def __init__(self, network: PromptableNetwork, *, precision: Precision = "float32", threads: int = 0) -> None:
         ov = _openvino()
         core = ov.Core()
-        half = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.name = f"openvino-cpu-{precision}"
         self.overlapping = True
         self.batch = BATCH_CPU
         self._network = network
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         encoder, decoder = _convert_encoder(ov, network), _convert_decoder(ov, network)
-        self._encode_request = _compile(core, encoder, {**settings, "INFERENCE_PRECISION_HINT": _HINTS[precision]})
-        self._decode_request = _compile(core, decoder, {**settings, "INFERENCE_PRECISION_HINT": _HINTS["bfloat16" if half else "float32"]})
+        self._encode_request = core.compile_model(encoder, "CPU", settings).create_infer_request()
+        self._decode_request = core.compile_model(decoder, "CPU", settings).create_infer_request()
 
     def encode(self, pixels: NDArray[np.float32]) -> Tensor:
         rows = [self._run(self._encode_request, {0: pixels[row : row + 1]})[0] for row in range(len(pixels))]
@@ -139,16 +138,10 @@ def _convert(ov: Any, module: nn.Module, example: Any, shapes: list[tuple[int, .
     """Trace a module for inputs of these shapes; -1 is any number."""
     with warnings.catch_warnings(), torch.inference_mode():
         # OpenVINO takes torch.jit's traces; torch.export, which is to follow, cannot yet take 0 and many prompts through one graph
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        warnings.filterwarnings("ignore", category=UserWarning)  # TracerWarning among them
+        warnings.simplefilter("ignore")  # of that, of names that transformers has replaced, and of traced branches
         # unchecked: torch would run everything twice more; tests compare what comes out with PyTorch
         traced = torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
         return ov.convert_model(traced, example_input=example, input=shapes)
-
-
-def _compile(core: Any, model: Any, settings: dict[str, Any]) -> Any:
-    return core.compile_model(model, "CPU", settings).create_infer_request()
 
 
 def _openvino() -> Any:

@@ -33,7 +33,7 @@ def test_a_version_is_compiled_in_the_background_and_answers_alike(tmp_path: Pat
     studies = tmp_path / "site" / "studies"
     studies.mkdir(parents=True)
     sitk.WriteImage(sitk.GetImageFromArray(blob()[0]), str(studies / "ball.nii.gz"))
-    conf = {"cpu_engine": "openvino", "cpu_precision": "float32", "image_size": "64", "embedding_disk_mb": "16"}
+    conf = {"cpu_engine": "openvino", "cpu_precision": "float32", "image_size": "64", "embedding_disk_mb": "16", "prefetch": "false"}
     with running_server(tmp_path, studies, conf) as server:
         first, params = mask(server, tmp_path)  # by whichever engine is ready
         assert params["version"] == "base"

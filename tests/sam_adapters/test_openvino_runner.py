@@ -63,8 +63,8 @@ def test_it_computes_what_pytorch_computes(pair: tuple[Segmenter, Segmenter], pr
     torch_answer, compiled_answer = (segmenter.decode(segmenter.encode(pixels), prompts) for segmenter in pair)
     assert [segmenter.engine_name for segmenter in pair] == ["torch-cpu-float32", "openvino-cpu-float32"]
     spread = float(np.abs(torch_answer.logits).max())
-    np.testing.assert_allclose(compiled_answer.logits, torch_answer.logits, rtol=0, atol=0.03 * spread)  # the decoder's bfloat16
-    assert compiled_answer.iou == pytest.approx(torch_answer.iou, abs=0.03)
+    np.testing.assert_allclose(compiled_answer.logits, torch_answer.logits, rtol=0, atol=2e-3 * spread)
+    assert compiled_answer.iou == pytest.approx(torch_answer.iou, abs=2e-3)
 
 
 def test_bfloat16_finds_the_same_disc() -> None:
@@ -132,7 +132,7 @@ def test_the_sam_family_is_compiled_too(tmp_path: Path) -> None:
     expected = segmenter.decode(segmenter.encode(pixels), prompts)
     segmenter.runner = OpenVinoRunner(network, precision="float32")
     found = segmenter.decode(segmenter.encode(pixels), prompts)
-    np.testing.assert_allclose(found.logits, expected.logits, rtol=0, atol=0.03 * float(np.abs(expected.logits).max()))
+    np.testing.assert_allclose(found.logits, expected.logits, rtol=0, atol=2e-3 * float(np.abs(expected.logits).max()))
 
 
 def test_a_slice_that_is_being_encoded_is_not_encoded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
