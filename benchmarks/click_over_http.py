@@ -33,7 +33,7 @@ class Viewer:
 
     def quiet(self) -> None:
         """Wait until nothing is prefetched any more; raises RuntimeError if that takes too long."""
-        _until(lambda: not self.server.get("/fedsca/status")["prefetch"]["queued"], QUIET_SECONDS, "prefetching to end")
+        _until(lambda: not self.server.get("/fedsca/status")["prefetch"]["viewers"], QUIET_SECONDS, "prefetching to end")
 
 
 def cold_slices(viewer: Viewer, count: int) -> Timing:

@@ -85,11 +85,12 @@ class FastPath:
             clock.lap("read")
             key = SliceKey(image.content_hash, plan.axis, plan.index)
             cached = segmenter.cached(key)
-            embedding = segmenter.encode(take_slice(image.array, plan.axis, plan.index), key=key, priority=Priority.CLICK)
-            clock.lap("encode")
-            settings = self._engine.settings
-            known = previous if learns_from_masks(settings.base, segmenter.version, settings.tune_kinds) else None
-            decoded = segmenter.decode(embedding, _with_previous(plan, known, embedding, segmenter), priority=Priority.CLICK)
+            with segmenter.turns.click():
+                embedding = segmenter.encode(take_slice(image.array, plan.axis, plan.index), key=key, priority=Priority.CLICK)
+                clock.lap("encode")
+                settings = self._engine.settings
+                known = previous if learns_from_masks(settings.base, segmenter.version, settings.tune_kinds) else None
+                decoded = segmenter.decode(embedding, _with_previous(plan, known, embedding, segmenter), priority=Priority.CLICK)
             clock.lap("decode")
             result = self._origin(source, image, plan.axis, plan.label, segmenter, owner).result(plan.index, decoded)
             reply = self._reply(self.results.put(result), result, body.previous, previous)

@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,15 @@ class SegmentationTask(InferTask):  # type: ignore[misc]  # monailabel is not ty
         segmenter = self._engine.segmenter(self._engine.resolve(parameters.version))
         loaded = time.perf_counter()
         few = parameters.prompts is not None and len(parameters.prompts) <= CLICKED_SLICES
-        result = segment_volume(
-            segmenter,
-            image.array,
-            parameters.prompts,
-            axis=parameters.axis,
-            content_hash=image.content_hash,
-            priority=Priority.CLICK if few else Priority.VOLUME,
-        )
+        with segmenter.turns.click() if few else nullcontext():
+            result = segment_volume(
+                segmenter,
+                image.array,
+                parameters.prompts,
+                axis=parameters.axis,
+                content_hash=image.content_hash,
+                priority=Priority.CLICK if few else Priority.VOLUME,
+            )
         segmented = time.perf_counter()
         path = write_result(result, image, parameters)
         seconds = {"read": read - started, "load": loaded - read, "segment": segmented - loaded, "write": time.perf_counter() - segmented}

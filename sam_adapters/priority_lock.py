@@ -35,6 +35,7 @@ class PriorityLock:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._held = False
+        self._clicks = 0
         self._asked = 0
         self._waiting: list[tuple[int, int, threading.Lock]] = []
 
@@ -48,6 +49,19 @@ class PriorityLock:
             with self._mutex:
                 self._pass_on()
 
+    @contextmanager
+    def only_clicks(self) -> Iterator[None]:
+        """While any thread is inside, nothing less urgent than a click is begun: a click's decoder has the processor to itself."""
+        with self._mutex:
+            self._clicks += 1
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._clicks -= 1
+                if not self._held:
+                    self._grant()
+
     @property
     def waiting(self) -> int:
         """Number of threads that wait now."""
@@ -56,7 +70,7 @@ class PriorityLock:
 
     def _acquire(self, priority: Priority) -> None:
         with self._mutex:
-            if not self._held:
+            if not self._held and self._allowed(priority):
                 self._held = True
                 return
             turn = threading.Lock()
@@ -75,8 +89,15 @@ class PriorityLock:
                     self._pass_on()
             raise
 
+    def _allowed(self, priority: int) -> bool:
+        return self._clicks == 0 or priority <= Priority.CLICK
+
     def _pass_on(self) -> None:
-        if self._waiting:
+        self._held = False
+        self._grant()
+
+    def _grant(self) -> None:
+        """Hand the free lock to whom it belongs, if there is one who may have it now."""
+        if self._waiting and self._allowed(self._waiting[0][0]):
+            self._held = True
             heapq.heappop(self._waiting)[2].release()
-        else:
-            self._held = False

@@ -7,7 +7,8 @@ queued; with an engine whose calls may overlap it does not even wait for that. T
 never held while one of these is asked for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +68,12 @@ class Turns:
     encode: PriorityLock = field(default_factory=PriorityLock)
     decode: PriorityLock = field(default_factory=PriorityLock)
 
+    @contextmanager
+    def click(self) -> Iterator[None]:
+        """Somebody waits for one answer, of an encode and a decode perhaps: nothing less urgent is begun meanwhile."""
+        with self.encode.only_clicks(), self.decode.only_clicks():
+            yield
+
 
 class Segmenter:
     """An adapted network that serves one adapter version.
@@ -80,6 +87,7 @@ class Segmenter:
         turns: shared with the other segmenters of this machine; None for locks of its own.
 
     Attributes:
+        turns: whose turn it is; `turns.click()` around all the work for one click.
         runner: the engine that computes; PyTorch, until another that holds the same network and adapters is put into its place.
 
     Raises:
@@ -103,7 +111,7 @@ class Segmenter:
         half = torch.cuda.is_bf16_supported(including_emulation=False) if self.device.type == "cuda" else bf16
         adapted.network.to(self.device)
         adapted.set_training(False)
-        self._turns = turns or Turns()
+        self.turns = turns or Turns()
         self.runner: Runner = TorchRunner(adapted.network, self.device, bf16=half)
 
     @property
@@ -179,7 +187,7 @@ class Segmenter:
 
     def _encode_batch(self, slices: Sequence[NDArray[Any]], names: Sequence[EmbeddingKey | None], priority: Priority) -> list[Embedding]:
         prepared = [prepare_slice(pixels, self.image_size) for pixels in slices]
-        with self._turns.encode.turn(priority):
+        with self.turns.encode.turn(priority):
             # whoever had the turn before may have made the very same: a click on a slice that was being prefetched
             found = [self._in_memory(name) for name in names]
             places = [place for place, embedding in enumerate(found) if embedding is None]
@@ -197,7 +205,7 @@ class Segmenter:
             if item.mask is not None and item.mask.shape != (side, side):
                 raise PromptError(f"Previous mask of shape {list(item.mask.shape)}, expected [{side}, {side}]: pass `low_res` on.")
         runner = self.runner
-        with (self._turns.decode if runner.overlapping else self._turns.encode).turn(priority):
+        with (self.turns.decode if runner.overlapping else self.turns.encode).turn(priority):
             low_res, scores = runner.decode([embedding.features for embedding, _ in items], prompts)
         logits = self.adapted.network.upscale(torch.from_numpy(low_res)[:, None])[:, 0].numpy()
         return [

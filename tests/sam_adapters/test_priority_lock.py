@@ -94,3 +94,25 @@ def test_is_released_when_the_body_fails() -> None:
         pass
     with lock.turn():
         assert lock.waiting == 0
+
+
+def test_while_somebody_clicks_nothing_less_urgent_is_begun() -> None:
+    lock, order = PriorityLock(), []
+
+    def work(name: str, priority: Priority) -> None:
+        with lock.turn(priority):
+            order.append(name)
+
+    deadline = time.monotonic() + DEADLINE
+    with lock.only_clicks(), lock.only_clicks():
+        thread = threading.Thread(target=work, args=("prefetch", Priority.PREFETCH))
+        thread.start()
+        while lock.waiting < 1 and time.monotonic() < deadline:
+            pass
+        for number in range(3):
+            work(f"click {number}", Priority.CLICK)
+        assert order == ["click 0", "click 1", "click 2"]
+    thread.join(timeout=DEADLINE)
+    assert order[-1] == "prefetch"
+    with lock.turn(Priority.BACKGROUND):
+        assert lock.waiting == 0
