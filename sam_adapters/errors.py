@@ -8,6 +8,7 @@
     ├── BaseModelError      (RuntimeError)  a base network that is missing, altered or does not fit its description
     ├── AdapterError        (ValueError)    adapter weights that do not belong to this base or layout, or are not finite
     ├── SegmentationCancelledError (RuntimeError)  the caller asked to stop
+    │   └── EncodeInterruptedError  an encode that gave way to a click; it never leaves the segmenter
     ├── TuningError         (RuntimeError)  local tuning that cannot start or go on
     └── RegistryError       (RuntimeError)  the adapter registry refuses or cannot do what was asked
         └── UnknownVersionError (KeyError)  no version of that id
@@ -47,6 +48,10 @@ class AdapterError(FedscaError, ValueError):
 
 class SegmentationCancelledError(FedscaError, RuntimeError):
     """A segmentation that was stopped because its caller asked for it; there is no result."""
+
+
+class EncodeInterruptedError(SegmentationCancelledError):
+    """An encode that was ended because somebody clicked; it is done again."""
 
 
 class TuningError(FedscaError, RuntimeError):

@@ -3,7 +3,7 @@
 OpenVINO is optional. Its wheel reports its own import to its makers if the package `openvino_telemetry` is beside it; that package is
 deliberately not installed, and is kept from being imported here should somebody install it.
 
-Threads: a runner is made in one thread and may then be used from others; encode and decode may overlap.
+Threads: a runner is made in one thread and may then be used from others; encode and decode may overlap, and `interrupt` may come from any.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sam_adapters.bases.network import PromptableNetwork
-from sam_adapters.errors import SettingError
+from sam_adapters.errors import EncodeInterruptedError, SettingError
 from sam_adapters.prompt_decoding import NetworkPrompts
 from sam_adapters.runner import BATCH_CPU, FEATURES_DTYPE
 
@@ -53,6 +53,7 @@ class OpenVinoRunner:
         self.overlapping = True
         self.batch = BATCH_CPU
         self._network = network
+        self._interrupted = False
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
@@ -61,8 +62,23 @@ class OpenVinoRunner:
         self._decode_request = core.compile_model(decoder, "CPU", settings).create_infer_request()
 
     def encode(self, pixels: NDArray[np.float32]) -> Tensor:
-        rows = [self._run(self._encode_request, {0: pixels[row : row + 1]})[0] for row in range(len(pixels))]
-        return torch.from_numpy(np.concatenate(rows)).to(FEATURES_DTYPE)
+        return torch.from_numpy(np.concatenate([self._encode_one(pixels[row : row + 1]) for row in range(len(pixels))])).to(FEATURES_DTYPE)
+
+    def _encode_one(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        request = self._encode_request
+        self._interrupted = False
+        request.start_async({0: pixels}, share_inputs=True)
+        try:
+            request.wait()
+        except RuntimeError as error:  # what OpenVINO raises for a cancelled request
+            if self._interrupted:
+                raise EncodeInterruptedError("Somebody clicked.") from error
+            raise
+        return np.array(request.get_output_tensor(0).data)  # a copy: the next call overwrites the request's own
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        self._encode_request.cancel()
 
     def decode(self, features: Sequence[Tensor], prompts: Sequence[NetworkPrompts]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         answers = [self._decode_one(item, one) for item, one in zip(features, prompts, strict=True)]

@@ -1,6 +1,6 @@
 """Who computes: the same network through different engines, behind two calls. `segmenter.Segmenter` decides when; a runner only computes.
 
-Runners keep no state between calls and take no locks: the segmenter makes sure that one encode, and one decode, runs at a time.
+Runners keep no results between calls and take no locks: the segmenter makes sure that one encode, and one decode, runs at a time.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,14 @@ class Runner(Protocol):
     batch: int
 
     def encode(self, pixels: NDArray[np.float32]) -> Tensor:
-        """(B, 3, S, S) in 0..1 to features (B, 256, e, e) of `FEATURES_DTYPE`, on the engine's device."""
+        """(B, 3, S, S) in 0..1 to features (B, 256, e, e) of `FEATURES_DTYPE`, on the engine's device.
+
+        Raises:
+            EncodeInterruptedError: `interrupt` was called meanwhile, and the engine can be interrupted.
+        """
+
+    def interrupt(self) -> None:
+        """End the encode that runs now, soon, if the engine can; from any thread. Nothing happens when none runs."""
 
     def decode(self, features: Sequence[Tensor], prompts: Sequence[NetworkPrompts]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """B features (256, e, e) with a prompt set each to low-resolution logits (B, m, m) and predicted IoU (B,)."""
@@ -61,6 +68,9 @@ class TorchRunner:
     def encode(self, pixels: NDArray[np.float32]) -> Tensor:
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             return self._network.encode(torch.from_numpy(pixels).to(self._device)).to(FEATURES_DTYPE)
+
+    def interrupt(self) -> None:
+        """PyTorch goes on."""
 
     def decode(self, features: Sequence[Tensor], prompts: Sequence[NetworkPrompts]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.inference_mode():

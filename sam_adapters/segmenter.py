@@ -3,13 +3,15 @@
 Threads: a Segmenter may be used from several threads. `Turns` holds two locks, one for encoder and one for decoder calls, that may be
 shared by all segmenters of a machine; each is held for one call, never while slices are prepared or masks resized, and a thread holds
 one of them at a time. They are granted by priority, so a click waits for at most the one batch that is in flight, whatever else is
-queued; with an engine whose calls may overlap it does not even wait for that. The embedding cache has locks of its own, which are
+queued; an engine that can be interrupted gives that up too, and does it again when nobody clicks. `Turns` has a mutex of its own for the
+interruption, taken inside the encode lock and held for a moment. The embedding cache has locks of its own, which are
 never held while one of these is asked for.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,15 @@ from numpy.typing import NDArray
 
 from sam_adapters.adapters import AdaptedNetwork
 from sam_adapters.embedding_cache import Embedding, EmbeddingCache, EmbeddingKey, SliceKey
-from sam_adapters.errors import PromptError, SegmentationCancelledError, SettingError
-from sam_adapters.preprocess import prepare_slice, restore_logits
+from sam_adapters.errors import EncodeInterruptedError, PromptError, SegmentationCancelledError, SettingError
+from sam_adapters.preprocess import PreparedSlice, prepare_slice, restore_logits
 from sam_adapters.priority_lock import Priority, PriorityLock
 from sam_adapters.prompt_decoding import to_network
 from sam_adapters.prompts import Axis, SlicePrompts, put_slice, slice_count, slice_size, take_slice
 from sam_adapters.runner import Runner, TorchRunner
+
+MOST_INTERRUPTIONS = 3
+"""An encode that clicks have ended so often is left in peace: prefetching and volumes go on, slowly, however much is clicked."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,52 @@ class VolumeResult:
     uncertainty: dict[int, float]
 
 
-@dataclass(frozen=True)
 class Turns:
-    """Whose turn it is to use a machine's processor: one encoder call and one decoder call at a time."""
+    """Whose turn it is to use a machine's processor: one encoder call and one decoder call at a time.
 
-    encode: PriorityLock = field(default_factory=PriorityLock)
-    decode: PriorityLock = field(default_factory=PriorityLock)
+    Attributes:
+        encode, decode: the two locks.
+    """
+
+    def __init__(self) -> None:
+        self.encode = PriorityLock()
+        self.decode = PriorityLock()
+        self._mutex = threading.Lock()
+        self._clicks = 0
+        self._interrupt: Callable[[], None] | None = None
 
     @contextmanager
     def click(self) -> Iterator[None]:
-        """Somebody waits for one answer, of an encode and a decode perhaps: nothing less urgent is begun meanwhile."""
+        """Somebody waits for one answer, of an encode and a decode perhaps: nothing less urgent is begun meanwhile, and an encode in flight
+        that can be interrupted is."""
         with self.encode.only_clicks(), self.decode.only_clicks():
-            yield
+            with self._mutex:
+                self._clicks += 1
+                if self._interrupt is not None:
+                    self._interrupt()
+            try:
+                yield
+            finally:
+                with self._mutex:
+                    self._clicks -= 1
+
+    @contextmanager
+    def encoding(self, priority: Priority, interrupt: Callable[[], None] | None) -> Iterator[None]:
+        """One encoder call. `interrupt` ends it early when somebody clicks; None for a call that must not be ended.
+
+        Raises:
+            EncodeInterruptedError: somebody clicked before it began.
+        """
+        with self.encode.turn(priority):
+            with self._mutex:
+                if interrupt is not None and self._clicks:
+                    raise EncodeInterruptedError("Somebody clicked.")
+                self._interrupt = interrupt
+            try:
+                yield
+            finally:
+                with self._mutex:
+                    self._interrupt = None
 
 
 class Segmenter:
@@ -187,15 +226,24 @@ class Segmenter:
 
     def _encode_batch(self, slices: Sequence[NDArray[Any]], names: Sequence[EmbeddingKey | None], priority: Priority) -> list[Embedding]:
         prepared = [prepare_slice(pixels, self.image_size) for pixels in slices]
-        with self.turns.encode.turn(priority):
-            # whoever had the turn before may have made the very same: a click on a slice that was being prefetched
-            found = [self._in_memory(name) for name in names]
-            places = [place for place, embedding in enumerate(found) if embedding is None]
-            if places:
-                features = self.runner.encode(np.stack([prepared[place].pixels for place in places]))
-                for row, place in enumerate(places):
-                    found[place] = Embedding(features[row].clone(), prepared[place].fit)
-                    self._keep(names[place], found[place])
+        for attempt in range(MOST_INTERRUPTIONS + 1):
+            may_end = priority > Priority.CLICK and attempt < MOST_INTERRUPTIONS
+            try:
+                with self.turns.encoding(priority, self.runner.interrupt if may_end else None):
+                    return self._encode_missing(prepared, names)
+            except EncodeInterruptedError:
+                continue
+        raise AssertionError("an encode that nobody may interrupt was interrupted")
+
+    def _encode_missing(self, prepared: Sequence[PreparedSlice], names: Sequence[EmbeddingKey | None]) -> list[Embedding]:
+        # whoever had the turn before may have made the very same: a click on a slice that was being prefetched
+        found = [self._in_memory(name) for name in names]
+        places = [place for place, embedding in enumerate(found) if embedding is None]
+        if places:
+            features = self.runner.encode(np.stack([prepared[place].pixels for place in places]))
+            for row, place in enumerate(places):
+                found[place] = Embedding(features[row].clone(), prepared[place].fit)
+                self._keep(names[place], found[place])
         return [embedding for embedding in found if embedding is not None]
 
     def _decode_batch(self, items: Sequence[tuple[Embedding, SlicePrompts]], priority: Priority) -> list[Decoded]:

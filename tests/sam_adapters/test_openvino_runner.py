@@ -10,6 +10,7 @@ import torch
 from sam_adapters.adapters import attach_adapters
 from sam_adapters.bases import load_base
 from sam_adapters.embedding_cache import EmbeddingCache, SliceKey
+from sam_adapters.errors import EncodeInterruptedError
 from sam_adapters.loading import load_segmenter
 from sam_adapters.openvino_runner import OpenVinoRunner, openvino_installed
 from sam_adapters.priority_lock import Priority
@@ -119,6 +120,55 @@ def test_a_decode_does_not_wait_for_the_encode_in_flight(pair: tuple[Segmenter, 
     assert not leave.is_set()
     leave.set()
     thread.join(timeout=DEADLINE)
+
+
+def test_an_encode_gives_way_to_a_click_and_is_done_again(pair: tuple[Segmenter, Segmenter], monkeypatch: pytest.MonkeyPatch) -> None:
+    segmenter = pair[1]
+    pixels = disc(radius=7)[0]
+    expected = segmenter.encode(pixels).features
+    begun, tried = threading.Event(), []
+    encode = segmenter.runner.encode
+
+    def watched(values: np.ndarray) -> torch.Tensor:
+        tried.append(1)
+        begun.set()
+        if len(tried) == 1:  # in place of an encode that takes long enough to be hit
+            assert interrupted.wait(DEADLINE)
+            raise EncodeInterruptedError("Somebody clicked.")
+        return encode(values)
+
+    interrupted = threading.Event()
+    monkeypatch.setattr(segmenter.runner, "encode", watched)
+    monkeypatch.setattr(segmenter.runner, "interrupt", interrupted.set)
+    made: list[torch.Tensor] = []
+    thread = threading.Thread(target=lambda: made.append(segmenter.encode(pixels, priority=Priority.PREFETCH).features))
+    thread.start()
+    assert begun.wait(DEADLINE)
+    with segmenter.turns.click():
+        assert interrupted.is_set()
+    thread.join(timeout=DEADLINE)
+    assert len(tried) == 2
+    assert torch.equal(made[0], expected)
+
+
+def test_a_cancelled_request_is_an_interruption() -> None:
+    segmenter = load_segmenter(SiteSettings(image_size=256, device="cpu"), None, "base")
+    runner = OpenVinoRunner(segmenter.adapted.network)
+    pixels = np.random.default_rng(0).random((1, 3, 256, 256), np.float32)
+    expected = runner.encode(pixels)
+    stop = threading.Event()
+
+    def interrupt() -> None:
+        while not stop.wait(0.02):
+            runner.interrupt()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(EncodeInterruptedError):
+        runner.encode(pixels)
+    stop.set()
+    thread.join(timeout=DEADLINE)
+    assert torch.equal(runner.encode(pixels), expected)
 
 
 def test_the_sam_family_is_compiled_too(tmp_path: Path) -> None:
