@@ -9,6 +9,7 @@
     ├── AdapterError        (ValueError)    adapter weights that do not belong to this base or layout, or are not finite
     ├── SegmentationCancelledError (RuntimeError)  the caller asked to stop
     ├── TuningError         (RuntimeError)  local tuning that cannot start or go on
+    ├── AuditError          (RuntimeError)  the audit log took no line
     └── RegistryError       (RuntimeError)  the adapter registry refuses or cannot do what was asked
         └── UnknownVersionError (KeyError)  no version of that id
 
@@ -51,6 +52,10 @@ class SegmentationCancelledError(FedscaError, RuntimeError):
 
 class TuningError(FedscaError, RuntimeError):
     """Local tuning that cannot start or go on."""
+
+
+class AuditError(FedscaError, RuntimeError):
+    """The audit log took no line, so what was asked is not done, or is not written down."""
 
 
 class RegistryError(FedscaError, RuntimeError):
