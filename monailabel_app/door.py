@@ -1,7 +1,7 @@
 """The server's door: which web pages, who, how much and how many may come in, and what is written down about it.
 
-Outermost first: cross-origin headers, origins and names, address for the audit log, login, limits. Each is in a module of its own; this one
-puts them into MONAI Label's application. Under plain `monailabel start_server` it does so too, with the defaults of `DoorSettings`.
+Outermost first: cross-origin headers, origins and names, address for the audit log, login, limits, audit. Each is in a module of its own;
+this one puts them into MONAI Label's application, whose middleware stack has to be built anew afterwards (`http_layer` does). Under plain `monailabel start_server` it does so too, with the defaults of `DoorSettings`.
 """
 
 import os
@@ -13,6 +13,7 @@ from monailabel.endpoints.user.auth import get_current_user
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from monailabel_app.audited_requests import AuditedRequests
 from monailabel_app.authority import Authority
 from monailabel_app.cross_origin import OriginGuard, checked_origin
 from monailabel_app.door_settings import DoorSettings
@@ -30,7 +31,7 @@ from sam_adapters.site_directory import SiteDirectory
 
 
 def install(api: FastAPI, site: SiteDirectory) -> None:
-    """Put the door into MONAI Label's application. Its middleware stack has to be built anew afterwards.
+    """Put the door into MONAI Label's application.
 
     Raises:
         SettingError: a FEDSCA_* variable or an origin that cannot be used.
@@ -51,7 +52,7 @@ def install(api: FastAPI, site: SiteDirectory) -> None:
         api.include_router(login_router(LoginDesk(authority, AuditLog(site.audit_file))))
         api.router.routes.insert(0, api.router.routes.pop())  # before MONAI Label's own of the same address
         api.dependency_overrides[get_current_user] = signed_in_user
-    layers.append(Middleware(RequestLimits, limits=given.limits))
+    layers += [Middleware(RequestLimits, limits=given.limits), Middleware(AuditedRequests, log=AuditLog(site.audit_file))]
     api.user_middleware[:] = [*layers, *(own for own in api.user_middleware if str(own.cls) != str(CORSMiddleware))]
 
 
