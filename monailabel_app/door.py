@@ -1,7 +1,8 @@
 """The server's door: which web pages, who, how much and how many may come in, and what is written down about it.
 
 Outermost first: cross-origin headers, origins and names, address for the audit log, login, limits, audit. Each is in a module of its own;
-this one puts them into MONAI Label's application, whose middleware stack has to be built anew afterwards (`http_layer` does). Under plain `monailabel start_server` it does so too, with the defaults of `DoorSettings`.
+this one puts them into MONAI Label's application, whose middleware stack has to be built anew afterwards (`http_layer` does). Under plain
+`monailabel start_server` it does so too, with the defaults of `DoorSettings`.
 """
 
 import os

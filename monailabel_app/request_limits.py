@@ -16,15 +16,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from monailabel_app.app_errors import LineFullError
+from monailabel_app.app_errors import BusyError
 from monailabel_app.door_settings import Limits
-from monailabel_app.waiting_line import WaitingLine
+from monailabel_app.waiting_line import RETRY_SECONDS, WaitingLine
 
 LOGIN_BODY_BYTES = 16 << 10
 LOGINS_AT_ONCE, LOGINS_WAITING = 2, 32
 """A password check takes 0.1 s and 64 MiB, and is asked for by anybody."""
 
-RETRY_SECONDS = 2
 LINGER_SECONDS = 2.0
 
 _UPLOADS = re.compile(r"(PUT /datastore/|PUT /session/|POST /infer/).*")
@@ -103,8 +102,8 @@ class _BoundedRequest:
             if (length == "0" and "transfer-encoding" not in headers) or scope["method"] in ("GET", "HEAD"):
                 await self._take_place()
             await app(scope, self.receive, self.send)
-        except HTTPException:
-            if not self._refusal.status:
+        except Exception:
+            if not self._refusal.status:  # else it is what a reader of the body made of the refusal
                 raise
         finally:
             self._leave_place()
@@ -119,7 +118,8 @@ class _BoundedRequest:
             return await self._receive()
         patience = min(self._limits.idle_seconds, self._deadline - time.monotonic())
         try:
-            message = await asyncio.wait_for(self._receive(), max(patience, 0.001))
+            async with asyncio.timeout(max(patience, 0.001)):
+                message = await self._receive()
         except TimeoutError:
             raise self._refusal.set(
                 408, f"The request's body did not arrive in time ({self._received} bytes did). Send it again."
@@ -146,7 +146,7 @@ class _BoundedRequest:
             return
         try:
             await self._line.enter()
-        except LineFullError as error:
+        except BusyError as error:
             raise self._refusal.set(429, str(error)) from None
         self._in_place = True
 
@@ -166,7 +166,8 @@ class _BoundedRequest:
         await self._send({"type": "http.response.body", "body": response.body, "more_body": True})
         if not self._body_ended and self._refusal.status != 408:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._discard(), LINGER_SECONDS)
+                async with asyncio.timeout(LINGER_SECONDS):
+                    await self._discard()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _discard(self) -> None:

@@ -28,7 +28,7 @@ HEADERS = [
     ("Cache-Control", "no-store"),
 ]
 STRICT_TLS = ("Strict-Transport-Security", "max-age=31536000")
-GRACE_SECONDS = 20
+GRACE_SECONDS = 10
 
 
 def main(arguments: Sequence[str]) -> int:

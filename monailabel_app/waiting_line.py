@@ -6,7 +6,9 @@ Used on the event loop only: no locks, no threads.
 import asyncio
 from collections import deque
 
-from monailabel_app.app_errors import LineFullError
+from monailabel_app.app_errors import BusyError
+
+RETRY_SECONDS = 2
 
 
 class WaitingLine:
@@ -36,31 +38,35 @@ class WaitingLine:
         """Take a place, waiting for it if need be; `leave` gives it back.
 
         Raises:
-            LineFullError: too many wait already, or the wait was too long.
+            BusyError: too many wait already, or the wait was too long.
         """
         if self._free > 0:
             self._free -= 1
             return
         if self.full:
-            raise LineFullError(f"The server is busy: {self._places} {self.name} run and {len(self._line)} wait. Try again.")
+            raise BusyError(f"The server is busy: {self._places} {self.name} run and {len(self._line)} wait. Try again.", RETRY_SECONDS)
         turn = asyncio.get_running_loop().create_future()
         self._line.append(turn)
         try:
-            await asyncio.wait_for(asyncio.shield(turn), self._seconds)
-        except TimeoutError:
-            if not turn.done():  # else the place came in the same instant
+            async with asyncio.timeout(self._seconds):
+                await turn
+        except (TimeoutError, asyncio.CancelledError) as error:
+            came = turn.done() and not turn.cancelled()  # the place, in the very instant
+            if turn in self._line:
                 self._line.remove(turn)
-                raise LineFullError(f"The server is busy: no place for {self.name} in {self._seconds:g} s. Try again.") from None
-        except asyncio.CancelledError:
-            if turn.done():
-                self.leave()
-            else:
-                self._line.remove(turn)
-            raise
+            if isinstance(error, asyncio.CancelledError):
+                if came:
+                    self.leave()
+                raise
+            if not came:
+                sentence = f"The server is busy: no place for {self.name} in {self._seconds:g} s. Try again."
+                raise BusyError(sentence, RETRY_SECONDS) from None
 
     def leave(self) -> None:
         """Give a place back: to the next in line, if there is one."""
-        if self._line:
-            self._line.popleft().set_result(None)
-        else:
-            self._free += 1
+        while self._line:
+            turn = self._line.popleft()
+            if not turn.done():  # else who waited has just given up
+                turn.set_result(None)
+                return
+        self._free += 1
