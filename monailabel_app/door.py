@@ -5,6 +5,7 @@ this one puts them into MONAI Label's application, whose middleware stack has to
 `monailabel start_server` it does so too, with the defaults of `DoorSettings`.
 """
 
+import logging
 import os
 
 from fastapi import FastAPI
@@ -30,6 +31,8 @@ from sam_adapters.audit import AuditLog
 from sam_adapters.errors import SettingError
 from sam_adapters.site_directory import SiteDirectory
 
+logger = logging.getLogger(__name__)
+
 
 def install(api: FastAPI, site: SiteDirectory) -> None:
     """Put the door into MONAI Label's application.
@@ -53,7 +56,12 @@ def install(api: FastAPI, site: SiteDirectory) -> None:
         api.include_router(login_router(LoginDesk(authority, AuditLog(site.audit_file))))
         api.router.routes.insert(0, api.router.routes.pop())  # before MONAI Label's own of the same address
         api.dependency_overrides[get_current_user] = signed_in_user
+    elif not given.hosts:
+        logger.warning(
+            "There is no login: whoever reaches this port may use the server. Listen on 127.0.0.1, or start it with `fedsca serve`."
+        )
     layers += [Middleware(RequestLimits, limits=given.limits), Middleware(AuditedRequests, log=AuditLog(site.audit_file))]
+    logger.info("Web pages that are let in, beside the server's own: %s.", ", ".join(origins) or "none")  # MONAI Label prints another list
     api.user_middleware[:] = [*layers, *(own for own in api.user_middleware if str(own.cls) != str(CORSMiddleware))]
 
 

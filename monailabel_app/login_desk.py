@@ -5,12 +5,25 @@ in, for every refused one, and for every lock that begins; attempts while locked
 line, so that nobody fills the disk with them.
 """
 
+import ipaddress
+
 from monailabel_app.app_errors import AuthorityError, CredentialsError, LockedOutError
 from monailabel_app.authority import Authority
 from monailabel_app.lockout import Lockout
 from sam_adapters.audit import AuditLog, present_caller
 
 USER_FAILURES, ADDRESS_FAILURES = 5, 30
+
+
+def network_of(address: str) -> str:
+    """What is locked for an address: an IPv4 address itself, of IPv6 the /64 network, all of whose addresses one machine may use."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.version == 4 or found.ipv4_mapped is not None:
+        return str(found if found.version == 4 else found.ipv4_mapped)
+    return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))
 
 
 class LoginDesk:
@@ -30,7 +43,7 @@ class LoginDesk:
             LockedOutError: this user, or this address, has failed too often.
             AuditError: the audit log took no line; nobody is let in unseen.
         """
-        name, address = username.strip().lower()[:256], present_caller().address
+        name, address = username.strip().lower()[:256], network_of(present_caller().address)
         seconds = max(self._users.wait(name), self._addresses.wait(address))
         if seconds > 0:
             raise LockedOutError(seconds)

@@ -27,7 +27,8 @@ HEADERS = [
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),
 ]
-STRICT_TLS = ("Strict-Transport-Security", "max-age=31536000")
+"""On every reply. No Strict-Transport-Security: it would hold for every other port of the machine too."""
+
 GRACE_SECONDS = 10
 
 
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     """Serve until Ctrl-C; 2 and a sentence on the error stream when that cannot be."""
     try:
         options = parsed(arguments)
+        refuse_forgotten_login(options, os.environ)
         require_free(options.host, options.port)
         site = open_site(options)
         folder = app_folder(site)
@@ -61,6 +63,12 @@ def environment(options: ServeOptions, site: SiteDirectory, folder: Path, presen
         "OMP_WAIT_POLICY": present.get("OMP_WAIT_POLICY", "PASSIVE"),
         "PYTHONPATH": present.get("PYTHONPATH", ""),  # MONAI Label's tasks expect it to be there
     }
+
+
+def refuse_forgotten_login(options: ServeOptions, present: Mapping[str, str]) -> None:
+    """Raise SettingError where the environment asks for a login and the options do not: it would silently be off."""
+    if not options.login and present.get("MONAI_LABEL_AUTH_ENABLE", "").lower() in ("true", "1", "yes", "on", "t", "y"):
+        raise SettingError("MONAI_LABEL_AUTH_ENABLE asks for a login: say with --users or --realm who knows the users, or unset it.")
 
 
 def open_site(options: ServeOptions) -> SiteDirectory:
@@ -120,7 +128,7 @@ def run(options: ServeOptions, folder: Path) -> int:
         proxy_headers=bool(options.proxy),
         forwarded_allow_ips=options.proxy or None,
         server_header=False,
-        headers=[*HEADERS, *([STRICT_TLS] if options.tls else [])],
+        headers=HEADERS,
         ssl_certfile=options.tls[0] if options.tls else None,
         ssl_keyfile=options.tls[1] if options.tls else None,
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -93,6 +93,8 @@ def parsed(arguments: Sequence[str]) -> ServeOptions:
     realm = _checked_realm(given.realm) if given.realm is not None else None
     tls = _checked_tls(given.tls_cert, given.tls_key)
     _require_protection(given.host, tls=tls is not None, login=users is not None or realm is not None)
+    if given.proxy and users is None and realm is None:
+        raise SettingError("Behind a proxy others reach the server, so it wants a login: --users or --realm.")
     if users is not None and not UserFile(users).table().users:
         raise SettingError(f"User file {users} holds no user, so nobody could log in: `fedsca users add` adds one.")
     door = DoorSettings(

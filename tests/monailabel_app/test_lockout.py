@@ -2,6 +2,7 @@
 
 from monailabel_app import lockout
 from monailabel_app.lockout import Lockout
+from monailabel_app.login_desk import network_of
 
 
 class Clock:
@@ -68,3 +69,10 @@ def test_memory_is_bounded() -> None:
     for number in range(lockout.MAX_KEYS + 10):
         locks.begin(str(number))
     assert len(locks._records) == lockout.MAX_KEYS
+
+
+def test_one_machine_is_one_address() -> None:
+    assert network_of("10.1.2.3") == network_of("::ffff:10.1.2.3") == "10.1.2.3"
+    assert network_of("2001:db8:1:2:3:4:5:6") == network_of("2001:db8:1:2::9") == "2001:db8:1:2::/64"
+    assert network_of("fe80::1%eth0") == "fe80::/64"
+    assert network_of("") == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monailabel_app.door_settings import DoorSettings, Limits
-from monailabel_app.serve import environment, open_site, require_free
+from monailabel_app.serve import environment, open_site, refuse_forgotten_login, require_free
 from monailabel_app.serve_options import parsed
 from monailabel_app.user_file import UserFile
 from sam_adapters.errors import FedscaError, SettingError
@@ -73,6 +73,14 @@ def test_tls_files_are_checked(tmp_path: Path, tls: list[str]) -> None:
     assert "cannot be used" in refusal("--tls-cert", tmp_path / "none", "--tls-key", tls[3])
     certificate, key = write_certificate(tmp_path, encrypted=True)
     assert "is encrypted" in refusal("--tls-cert", certificate, "--tls-key", key)
+
+
+def test_a_login_is_not_forgotten(users: Path) -> None:
+    assert "wants a login" in refusal("--proxy", "127.0.0.1")
+    with pytest.raises(SettingError, match="asks for a login"):
+        refuse_forgotten_login(parsed(STUDIES), {"MONAI_LABEL_AUTH_ENABLE": "True"})
+    refuse_forgotten_login(parsed(STUDIES), {"MONAI_LABEL_AUTH_ENABLE": "false"})
+    refuse_forgotten_login(parsed([*STUDIES, "--users", str(users), "--proxy", "127.0.0.1"]), {"MONAI_LABEL_AUTH_ENABLE": "true"})
 
 
 def test_values_are_checked() -> None:
