@@ -26,11 +26,11 @@ LOGINS_AT_ONCE, LOGINS_WAITING = 2, 32
 
 LINGER_SECONDS = 2.0
 
-_UPLOADS = re.compile(r"(PUT /datastore/|PUT /session/|POST /infer/).*")
+_UPLOADS = re.compile(r"PUT /datastore/(image|label)?|PUT /session/|POST /infer/.*")
 _CLICKS = re.compile(r"POST /fedsca/(segment|prefetch)")
 _HEAVY = re.compile(
-    r"(PUT /datastore/|PUT /session/|POST /infer/|POST /batch/|POST /activelearning/|GET /datastore/dataset"
-    r"|POST /fedsca/(propagate|volume)|(GET|POST) /proxy/).*"
+    r"PUT /datastore/(image|label)?|PUT /session/|GET /datastore/dataset|POST /fedsca/(propagate|volume)"
+    r"|POST /(infer|batch|activelearning)/.*|(GET|POST) /proxy/.*"
 )
 _LOGIN = "POST /auth/token"
 
