@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from monailabel_app.serve_options import ServeOptions, parsed
+from monailabel_app.site_place import default_site
 from sam_adapters.errors import FedscaError, SettingError
 from sam_adapters.site_directory import SiteDirectory
 
@@ -115,8 +116,11 @@ def require_free(host: str, port: int) -> None:
 def run(options: ServeOptions, folder: Path) -> int:
     """MONAI Label's server, in this process."""
     import uvicorn
+    from monailabel.config import settings
     from monailabel.utils.others.generic import init_log_config
 
+    if settings.MONAI_LABEL_AUTH_ENABLE is not options.login:  # it was imported before its settings were there
+        raise RuntimeError("MONAI Label did not take the login's setting: nothing is served.")
     log_config = init_log_config(None, str(folder), "app.log", "INFO")
     print(f"Serving {options.studies} on {options.url}, {_login_words(options)}. Ctrl-C ends.", flush=True)  # noqa: T201
     uvicorn.run(
@@ -143,8 +147,6 @@ def _login_words(options: ServeOptions) -> str:
 
 
 def _default_site(studies: Path | None) -> Path:
-    from monailabel_app.configuration import default_site  # imports torch: only once the options are known to be right
-
     if studies is None:
         raise SettingError("No studies folder.")
     return default_site(studies)
