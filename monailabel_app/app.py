@@ -38,6 +38,7 @@ from monailabel_app.tuning_queue import TuningQueue
 from monailabel_app.tuning_task import TUNING, TuningTask
 from monailabel_app.uncertainty_scores import UncertaintyScores
 from monailabel_app.uncertainty_worker import UncertaintyWorker
+from sam_adapters.audit import AuditLog
 from sam_adapters.errors import FedscaError
 from sam_adapters.label_log import LabelLog
 
@@ -95,7 +96,9 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
             version=VERSION,
             labels=[site_settings.label_name],
         )
-        self._intake = LabelIntake(self.engine, self.datastore(), LabelLog(site.label_log_file), self.roles, self.tuning_queue)
+        self._intake = LabelIntake(
+            self.engine, self.datastore(), LabelLog(site.label_log_file), self.roles, self.tuning_queue, AuditLog(site.audit_file)
+        )
         self.saving = threading.Lock()
         self._worker: UncertaintyWorker | None = None
         self._background: BackgroundEngine | None = None
@@ -139,10 +142,15 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         """Called once, in the server process only, before it serves."""
         from monailabel.app import app as api
 
-        from monailabel_app import http_layer
+        from monailabel_app import door, http_layer
 
         self.configuration.save()
         temporary = claim_temporary_folder(self.configuration.site.work)
+        try:
+            door.install(api, self.configuration.site)
+        except FedscaError as error:
+            startup_failure.explain(str(error))
+            raise
         http_layer.install(api, (temporary, self.configuration.site.root, self.configuration.site.studies, Path(self.app_dir)))
         super().on_init_complete()
         self._background = BackgroundEngine(

@@ -10,12 +10,11 @@ import torch
 from monailabel.config import settings as server_settings
 
 from monailabel_app.dicomweb import DicomWeb, checked_address, parse_filter
+from monailabel_app.site_place import default_site
 from sam_adapters.errors import SettingError
 from sam_adapters.openvino_runner import Precision, openvino_installed
 from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
-
-HIDDEN_SITE = ".fedsca"
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,6 @@ _OWN = (
     "results_mb",
     "dicomweb_filter",
 )
-
-
-def default_site(studies: Path) -> Path:
-    """The site directory that belongs to a studies folder when none is named."""
-    return studies.parent if studies.name == "studies" else studies / HIDDEN_SITE
 
 
 def _remote(studies: str, series_filter: str) -> DicomWeb | None:

@@ -22,6 +22,7 @@ from monailabel_app.request_guard import RequestGuard
 from monailabel_app.unblocked_routes import unblocked_router
 from sam_adapters.errors import (
     AdapterError,
+    AuditError,
     BaseModelError,
     FedscaError,
     ImageError,
@@ -51,6 +52,7 @@ STATUS_OF: dict[type[Exception], int] = {
     ImageError: 422,
     LabelError: 422,
     BusyError: 429,
+    AuditError: 503,
     BaseModelError: 503,
     RemoteStudiesError: 503,
     SegmentationCancelledError: 503,

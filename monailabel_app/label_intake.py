@@ -11,6 +11,7 @@ from monailabel_app.engine import Engine
 from monailabel_app.guarded_datastore import GuardedDatastore, SavedLabel
 from monailabel_app.infer_parameters import checked_version
 from monailabel_app.tuning_queue import TuningQueue
+from sam_adapters.audit import AuditLog
 from sam_adapters.label_log import LabelEntry, LabelLog, label_file_sha256
 
 MAX_WHO = 200
@@ -25,6 +26,7 @@ class LabelIntake:
     log: LabelLog
     roles: CaseRoles
     queue: TuningQueue
+    audit: AuditLog
 
     def take(self, case: str, saved: SavedLabel) -> dict[str, Any]:
         """Take in a label that the datastore has stored.
@@ -33,7 +35,7 @@ class LabelIntake:
             What the reply to the client says under `fedsca`: label_sha256, usable, problem, proposed_by and tuning (started, reason).
 
         Raises:
-            RegistryError: the label log took no entry; the label itself is stored.
+            RegistryError, AuditError: the label log, or the audit log, took no line; the label itself is stored.
         """
         digest = label_file_sha256(saved.path)
         proposed_by = self._proposed_by(case, saved)
@@ -46,6 +48,7 @@ class LabelIntake:
             base=self.engine.base_sha256 if proposed_by is not None else None,
         )
         self.log.append(entry)
+        self.audit.record("label_saved", case=case, tag=saved.tag, label_sha256=digest, client=entry.who)
         started, reason = self._consider_tuning(saved.tag)
         return {
             "label_sha256": digest,

@@ -3,7 +3,7 @@
 MONAI Label 0.8.5 declares its endpoints `async def` and then reads files, takes locks and waits for processes in them, so that one slow
 request holds up all others. None of them awaits anything (but the DICOM proxy, which is refused here): their coroutines end at the first
 step, and that step can be taken in a worker thread. What cannot be left as it is has its own route, in `datastore_routes`,
-`session_routes`, `task_routes`, `site_routes` or `refused_routes`, which come first.
+`session_routes`, `task_routes`, `site_routes`, `login_routes` or `refused_routes`, which come first.
 """
 
 import inspect
@@ -13,8 +13,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.encoders import jsonable_encoder
 from fastapi.routing import APIRoute
-from monailabel.config import settings
-from monailabel.endpoints import batch_infer, datastore, login, logs, scoring, train
+from monailabel.endpoints import batch_infer, datastore, logs, scoring, train
 from starlette.responses import JSONResponse, Response
 
 MODULES = (batch_infer, datastore, logs, scoring, train)
@@ -57,8 +56,7 @@ def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _routes() -> Iterator[APIRoute]:
-    modules = (*MODULES, login) if settings.MONAI_LABEL_AUTH_ENABLE else MODULES
-    for module in modules:
+    for module in MODULES:
         for route in module.router.routes:
             if isinstance(route, APIRoute) and inspect.iscoroutinefunction(route.endpoint):
                 yield route

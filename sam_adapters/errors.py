@@ -10,6 +10,7 @@
     ├── SegmentationCancelledError (RuntimeError)  the caller asked to stop
     │   └── EncodeInterruptedError  an encode that gave way to a click; it never leaves the segmenter
     ├── TuningError         (RuntimeError)  local tuning that cannot start or go on
+    ├── AuditError          (RuntimeError)  the audit log took no line
     └── RegistryError       (RuntimeError)  the adapter registry refuses or cannot do what was asked
         └── UnknownVersionError (KeyError)  no version of that id
 
@@ -56,6 +57,10 @@ class EncodeInterruptedError(SegmentationCancelledError):
 
 class TuningError(FedscaError, RuntimeError):
     """Local tuning that cannot start or go on."""
+
+
+class AuditError(FedscaError, RuntimeError):
+    """The audit log took no line, so what was asked is not done, or is not written down."""
 
 
 class RegistryError(FedscaError, RuntimeError):

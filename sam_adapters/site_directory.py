@@ -4,6 +4,7 @@
 <site>/registry.sqlite     versions, states, decisions
 <site>/adapters/<id>/      immutable PEFT folders, named by content hash
 <site>/labels.jsonl        append-only label log
+<site>/audit.jsonl         append-only audit log (`sam_adapters.audit`)
 <site>/studies/            MONAI Label local datastore, labels in studies/labels/<tag>/
 <site>/work/               checkpoints, progress and leftovers that may be deleted while nothing runs
 <site>/split.json          optional: {"train": [...], "val": [...], "test": [...]}
@@ -63,6 +64,10 @@ class SiteDirectory:
     @property
     def label_log_file(self) -> Path:
         return self.root / "labels.jsonl"
+
+    @property
+    def audit_file(self) -> Path:
+        return self.root / "audit.jsonl"
 
     @property
     def studies(self) -> Path:
