@@ -27,7 +27,7 @@ from sam_adapters.prompt_decoding import to_network
 from sam_adapters.prompts import Axis, SlicePrompts, put_slice, slice_count, slice_size, take_slice
 from sam_adapters.runner import Runner, TorchRunner
 
-MOST_INTERRUPTIONS = 3
+MOST_INTERRUPTIONS = 10
 """An encode that clicks have ended so often is left in peace: prefetching and volumes go on, slowly, however much is clicked."""
 
 
