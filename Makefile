@@ -21,7 +21,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint format types imports check doctor clean
+.PHONY: help setup setup-dev demo test lint format types imports check fuzz doctor clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ imports: $(INSTALLED_DEV)
 	$(RUN) lint-imports
 
 check: lint types imports test ## lint, format, types, import rule, tests
+
+fuzz: $(INSTALLED_DEV) ## random requests and damaged files against a real server (ARGS="--examples 300 --seconds 900 --seed 7")
+	@$(RUN) OMP_WAIT_POLICY=PASSIVE python -m tests.monailabel_app.http_fuzz $(ARGS)
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -24,6 +24,7 @@ def examine(*, base: str, site: Path | None = None, studies: Path | None = None)
         doctor_machine.python_check(),
         *doctor_packages.package_checks(),
         doctor_packages.torchvision_check(),
+        doctor_packages.telemetry_check(),
         *doctor_packages.import_checks(probe),
         *doctor_machine.command_checks(),
         doctor_machine.sqlite_check(),

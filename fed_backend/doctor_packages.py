@@ -16,7 +16,7 @@ import fed_backend
 from fed_backend.doctor_check import SETUP, Check, part
 
 CHECKOUT = Path(fed_backend.__file__).resolve().parents[1]
-SHOWN = ("torch", "monai", "monailabel", "transformers", "peft", "flwr", "SimpleITK", "numpy")
+SHOWN = ("torch", "monai", "monailabel", "transformers", "peft", "openvino", "flwr", "SimpleITK", "numpy")
 """Packages with a line of their own; the others are counted, and named when something is wrong with them."""
 _FILES = (("requirements.txt", ""), ("requirements-nodeps.txt", "--no-deps "))
 
@@ -79,6 +79,13 @@ def installed_version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def telemetry_check() -> Check:
+    """openvino-telemetry reports to its makers; OpenVINO does without it, and the server never imports it."""
+    if installed_version("openvino-telemetry") is None:
+        return Check("openvino-telemetry", "not installed, as it should be")
+    return Check("openvino-telemetry", "installed; the server does not use it", "warning", "pip uninstall openvino-telemetry")
 
 
 def torchvision_check(version: str | None = None) -> Check:

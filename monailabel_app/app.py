@@ -5,6 +5,7 @@ Processes: the server holds one instance; every tuning and batch inference is a 
 Threads: requests run in worker threads. What they share has its own locks: engine, datastore, label log, tuning queue, registry.
 """
 
+import atexit
 import logging
 import threading
 from collections.abc import Mapping
@@ -13,25 +14,31 @@ from typing import Any
 
 from monailabel.config import settings as server_settings
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.utils.sessions import Sessions
 
 from monailabel_app import startup_failure
 from monailabel_app.app_errors import NotFoundError, RequestError
 from monailabel_app.automatic_task import AutomaticTask
-from monailabel_app.case_roles import CaseRoles
+from monailabel_app.background_engine import BackgroundEngine
+from monailabel_app.case_roles import FINAL_TAG, CaseRoles
 from monailabel_app.configuration import AppConfiguration
+from monailabel_app.dicomweb_datastore import DicomWebDatastore
 from monailabel_app.engine import Engine
+from monailabel_app.fast_path import FastPath
 from monailabel_app.guarded_datastore import GuardedDatastore, unknown_image
 from monailabel_app.interactive_task import InteractiveTask
+from monailabel_app.label_delivery import SENT_FILE, LabelDelivery
 from monailabel_app.label_intake import LabelIntake
 from monailabel_app.request_guard import checked_case_id, checked_tag
 from monailabel_app.segmentation_task import SegmentationTask
 from monailabel_app.server_file import ServerFile
+from monailabel_app.site_sessions import SiteSessions
 from monailabel_app.strategies import FirstStrategy, LeastCertainStrategy, RandomStrategy
+from monailabel_app.temporary_folder import claim_temporary_folder
 from monailabel_app.tuning_queue import TuningQueue
 from monailabel_app.tuning_task import TUNING, TuningTask
 from monailabel_app.uncertainty_scores import UncertaintyScores
 from monailabel_app.uncertainty_worker import UncertaintyWorker
+from sam_adapters.audit import AuditLog
 from sam_adapters.errors import FedscaError
 from sam_adapters.label_log import LabelLog
 
@@ -49,6 +56,7 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
     Attributes:
         configuration: what `--conf` and site.json say.
         engine: models, images and embeddings in memory.
+        fast: the interactive path: results to refer to, prefetching and jobs.
         roles: which cases train, validate and test.
         scores: uncertainty of unlabelled cases.
         tuning_queue: tunings that wait or run.
@@ -69,6 +77,7 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         except FedscaError as error:
             startup_failure.explain(str(error))
             raise
+        self.fast = FastPath(self.engine, results_bytes=self.configuration.results_mb * 2**20, prefetch=self.configuration.prefetch)
         site, site_settings = self.configuration.site, self.configuration.settings
         self.roles = CaseRoles(site, site_settings)
         self.scores = UncertaintyScores(site.work / "uncertainty.json")
@@ -87,19 +96,24 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
             version=VERSION,
             labels=[site_settings.label_name],
         )
-        self._intake = LabelIntake(self.engine, self.datastore(), LabelLog(site.label_log_file), self.roles, self.tuning_queue)
+        self._intake = LabelIntake(
+            self.engine, self.datastore(), LabelLog(site.label_log_file), self.roles, self.tuning_queue, AuditLog(site.audit_file)
+        )
         self.saving = threading.Lock()
         self._worker: UncertaintyWorker | None = None
+        self._background: BackgroundEngine | None = None
+        self._delivery: LabelDelivery | None = None
 
     # --- what MONAI Label builds an app from ------------------------------------------------------------------------------------------
 
     def init_datastore(self) -> GuardedDatastore:
-        """The local datastore, kept inside the studies folder."""
-        return GuardedDatastore(
-            self.studies,
-            auto_reload=server_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
-            read_only=server_settings.MONAI_LABEL_DATASTORE_READ_ONLY,
-        )
+        """The local datastore, kept inside the studies folder; with a DICOMweb server, its series behind the same interface."""
+        site, remote = self.configuration.site, self.configuration.remote
+        reload, read_only = server_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD, server_settings.MONAI_LABEL_DATASTORE_READ_ONLY
+        if remote is None:
+            return GuardedDatastore(self.studies, auto_reload=reload, read_only=read_only)
+        site.studies.mkdir(mode=0o700, exist_ok=True)
+        return DicomWebDatastore(str(site.studies), remote, site, auto_reload=reload, read_only=read_only)
 
     def init_infers(self) -> dict[str, SegmentationTask]:
         """`sam_auto` first: the official plug-in's automatic run on a new case takes the first model that knows the label."""
@@ -117,32 +131,57 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
             "least_certain": LeastCertainStrategy(self.roles, self.engine, self.scores),
         }
 
-    def _load_sessions(self, load: bool = False) -> Sessions | None:
+    def _load_sessions(self, load: bool = False) -> SiteSessions | None:
         """Sessions hold images: they stay in this site's directory, where no other server of this machine serves them, unless told else."""
         if not load:
             return None
         folder = server_settings.MONAI_LABEL_SESSION_PATH.strip() or str(self.configuration.site.work / "sessions")
-        return Sessions(folder, server_settings.MONAI_LABEL_SESSION_EXPIRY)
+        return SiteSessions(folder, server_settings.MONAI_LABEL_SESSION_EXPIRY)
 
     def on_init_complete(self) -> None:
         """Called once, in the server process only, before it serves."""
         from monailabel.app import app as api
 
-        from monailabel_app import http_layer
+        from monailabel_app import door, http_layer
 
         self.configuration.save()
-        http_layer.install(api)
+        temporary = claim_temporary_folder(self.configuration.site.work)
+        try:
+            door.install(api, self.configuration.site)
+        except FedscaError as error:
+            startup_failure.explain(str(error))
+            raise
+        http_layer.install(api, (temporary, self.configuration.site.root, self.configuration.site.studies, Path(self.app_dir)))
         super().on_init_complete()
+        self._background = BackgroundEngine(
+            self.engine, compile_cpu=self.configuration.compiles, precision=self.configuration.cpu_precision
+        )
+        self._background.start()
+        self.fast.start()
+        atexit.register(self.fast.stop)
+        self._start_dicomweb()
         if self.configuration.uncertainty:
             self._worker = UncertaintyWorker(
                 self.engine,
                 self.datastore(),
                 self.scores,
-                offered=lambda: self.roles.offered(self.datastore()),
-                busy=lambda: self.tuning_queue.running or self.tuning_queue.waiting > 0,
+                offered=self._offered_here,
+                busy=lambda: self.tuning_queue.running or self.tuning_queue.waiting > 0 or self.fast.busy,
                 idle_seconds=self.configuration.idle_seconds,
             )
             self._worker.start()
+
+    def _start_dicomweb(self) -> None:
+        datastore = self.datastore()
+        if isinstance(datastore, DicomWebDatastore):
+            site = self.configuration.site
+            self._delivery = LabelDelivery(datastore, site.root / SENT_FILE, self.configuration.settings.label_name)
+            datastore.start()
+            self._delivery.start()
+
+    def _offered_here(self) -> list[str]:
+        """Unlabelled cases that are on this machine: nothing is fetched only to be scored."""
+        return [case for case in self.roles.offered(self.datastore()) if self.datastore().is_local(case)]
 
     # --- requests ---------------------------------------------------------------------------------------------------------------------
 
@@ -202,26 +241,40 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
         raise NotFoundError(f"Model {model} is not one file: its versions are under GET /fedsca/adapters.")
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The next case to label; empty when none is left.
+        """The next case to label; empty when none is left. Whoever asks is about to open it: its slices are encoded meanwhile.
 
         Raises:
             NotFoundError: unknown strategy.
         """
         name = request.get("strategy") or DEFAULT_STRATEGY
-        strategy = self._strategies.get(name)
+        strategy = self._strategies.get(name) if isinstance(name, str) else None
         if strategy is None:
             raise NotFoundError(f"There is no strategy {str(name)[:80]!a}, expected one of {', '.join(self._strategies)}.")
         found: dict[str, Any] | None = strategy(request, self.datastore())
         if not found:
             return {}
-        return {**found, "path": self.datastore().get_image_uri(found["id"])}
+        case = found["id"]
+        if self.datastore().is_local(case):  # nobody waits here for a series to be fetched
+            path = Path(self.datastore().get_image_uri(case))
+            self.fast.prefetcher.show(f"sample {str(request.get('client_id'))[:100]}", path, "k", None)
+        return {**found, "path": self.datastore().get_image_info(case).get("path", "")}
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         """Called after a label was stored, inside the upload request; what it returns becomes part of the reply."""
         saved = self.datastore().last_saved(image_id)
         if saved is None:
             return {}
-        return {"fedsca": self._intake.take(image_id, saved)}
+        taken = self._intake.take(image_id, saved)
+        if self._delivery is not None and saved.tag == FINAL_TAG:
+            taken["dicomweb"] = self._delivery.label_saved(image_id)
+        return {"fedsca": taken}
+
+    def dicomweb_status(self) -> dict[str, Any] | None:
+        """The DICOMweb server and the labels on their way to it, as `GET /fedsca/status` shows them; None where studies are a folder."""
+        datastore = self.datastore()
+        if not isinstance(datastore, DicomWebDatastore) or self._delivery is None:
+            return None
+        return {**datastore.remote_status(), "labels": self._delivery.status()}
 
     def _known_case(self, image: object) -> str:
         if not isinstance(image, str) or not image:

@@ -4,12 +4,17 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
+import torch
+from monailabel.config import settings as server_settings
+
+from monailabel_app.dicomweb import DicomWeb, checked_address, parse_filter
+from monailabel_app.site_place import default_site
 from sam_adapters.errors import SettingError
+from sam_adapters.openvino_runner import Precision, openvino_installed
 from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
-
-HIDDEN_SITE = ".fedsca"
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,14 @@ class AppConfiguration:
         settings: the site's settings: `site.json` with the `--conf` values over it.
         tune: start a tuning by itself after enough labels; `--conf tune false` leaves it to people (`POST /train/sam`).
         uncertainty: score unlabelled cases in the background for the strategy `least_certain`.
-        cache_mb: memory for embeddings, in MiB; and the same again for images.
+        cache_mb: memory for embeddings, in MiB; and the same again for images. An embedding at 256 px takes 2 MiB.
+        embedding_disk_mb: room for embeddings in the site directory, in MiB; 0 keeps none on the disk.
+        cpu_engine: what computes clicks where there is no GPU: `openvino`, `torch`, or `auto`, OpenVINO where it is installed.
+        cpu_precision: OpenVINO's precision: `float32`, or `bfloat16`, quicker and less exact (see `OpenVinoRunner`).
         idle_seconds: how long no request must have come before a case is scored in the background.
+        prefetch: encode slices before somebody clicks on them.
+        results_mb: memory for masks that clients may refer to again, in MiB.
+        remote: the DICOMweb server that has the studies; None where they are a local folder.
     """
 
     site: SiteDirectory
@@ -30,26 +41,31 @@ class AppConfiguration:
     tune: bool = True
     uncertainty: bool = True
     cache_mb: int = 512
+    embedding_disk_mb: int = 0
+    cpu_engine: str = "auto"
+    cpu_precision: Precision = "float32"
     idle_seconds: float = 2.0
+    prefetch: bool = True
+    results_mb: int = 128
+    remote: DicomWeb | None = None
 
     @classmethod
     def from_conf(cls, studies: str, conf: Mapping[str, str]) -> "AppConfiguration":
         """Read `--conf`, over the site's `site.json`. Makes the site directory, writes nothing else.
 
         Args:
-            studies: the studies folder given to `start_server`.
+            studies: the studies folder, or the address of a DICOMweb server, given to `start_server`.
             conf: the site's settings (`SiteSettings`) and the names of this class; `site` is a path, by default the parent of a studies
-                folder named "studies", else `<studies>/.fedsca`.
+                folder named "studies", else `<studies>/.fedsca`. With a DICOMweb server it must be given: series are kept there.
 
         Raises:
             SettingError: an unknown key, or a value that cannot be used.
         """
-        if studies.startswith(("http://", "https://")):
-            raise SettingError(f"Studies are {studies!r}, but remote studies (DICOMweb) are not served yet: give a folder of images.")
         given = {key: str(value) for key, value in conf.items()}
         own = {key: given.pop(key) for key in (*_OWN, "site") if key in given}
         _refuse_unknown(given)
-        site = _open_site(Path(studies), own.get("site"))
+        remote = _remote(studies, own.get("dicomweb_filter", ""))
+        site = _open_site(None if remote else Path(studies), own.get("site"))
         settings = SiteSettings.load(site.settings_file).override(given)
         return cls(
             site,
@@ -57,8 +73,20 @@ class AppConfiguration:
             tune=_switch("tune", own.get("tune", "true")),
             uncertainty=_switch("uncertainty", own.get("uncertainty", "true")),
             cache_mb=int(_number("cache_mb", own.get("cache_mb", "512"), 16, 1_048_576)),
+            embedding_disk_mb=int(_number("embedding_disk_mb", own.get("embedding_disk_mb", "0"), 0, 1_048_576)),
+            cpu_engine=_cpu_engine(own.get("cpu_engine", "auto")),
+            cpu_precision=cast(Precision, _choice("cpu_precision", own.get("cpu_precision", "float32"), get_args(Precision))),
             idle_seconds=_number("idle_seconds", own.get("idle_seconds", "2"), 0, 3600),
+            prefetch=_switch("prefetch", own.get("prefetch", "true")),
+            results_mb=int(_number("results_mb", own.get("results_mb", "128"), 1, 65_536)),
+            remote=remote,
         )
+
+    @property
+    def compiles(self) -> bool:
+        """Whether versions are compiled with OpenVINO: on a CPU, where it is installed and nobody said otherwise."""
+        on_cpu = self.settings.device == "cpu" or (self.settings.device == "auto" and not torch.cuda.is_available())
+        return on_cpu and self.cpu_engine != "torch" and openvino_installed()
 
     def save(self) -> None:
         """Write `site.json`, so that tuning and the Flower client use the same settings; untouched when it says the same already."""
@@ -67,16 +95,40 @@ class AppConfiguration:
             self.settings.save(path)
 
 
-_OWN = ("tune", "uncertainty", "cache_mb", "idle_seconds")
+_OWN = (
+    "tune",
+    "uncertainty",
+    "cache_mb",
+    "embedding_disk_mb",
+    "cpu_engine",
+    "cpu_precision",
+    "idle_seconds",
+    "prefetch",
+    "results_mb",
+    "dicomweb_filter",
+)
 
 
-def default_site(studies: Path) -> Path:
-    """The site directory that belongs to a studies folder when none is named."""
-    return studies.parent if studies.name == "studies" else studies / HIDDEN_SITE
+def _remote(studies: str, series_filter: str) -> DicomWeb | None:
+    """The DICOMweb server, where `studies` is an address."""
+    if not studies.startswith(("http://", "https://")):
+        if series_filter:
+            raise SettingError("Setting dicomweb_filter is for studies on a DICOMweb server, but they are a folder: leave it out.")
+        return None
+    return DicomWeb(
+        checked_address(studies),
+        username=server_settings.MONAI_LABEL_DICOMWEB_USERNAME,
+        password=server_settings.MONAI_LABEL_DICOMWEB_PASSWORD,
+        filter=tuple(parse_filter(series_filter).items()),
+    )
 
 
-def _open_site(studies: Path, named: str | None) -> SiteDirectory:
-    root = Path(named).expanduser() if named else default_site(studies.resolve())
+def _open_site(studies: Path | None, named: str | None) -> SiteDirectory:
+    if studies is None and not named:
+        raise SettingError(
+            "Studies on a DICOMweb server need a folder for what is fetched and labelled: name one with --conf site <folder>."
+        )
+    root = default_site(studies.resolve()) if studies and not named else Path(str(named)).expanduser()
     try:
         return SiteDirectory.open(root, studies)
     except OSError as error:
@@ -92,6 +144,19 @@ def _refuse_unknown(given: Mapping[str, str]) -> None:
         raise SettingError(
             f"Unknown --conf key {', '.join(map(repr, unknown))}: expected some of {', '.join(sorted({*known, *_OWN, 'site'}))}."
         )
+
+
+def _cpu_engine(text: str) -> str:
+    chosen = _choice("cpu_engine", text, ("auto", "openvino", "torch"))
+    if chosen == "openvino" and not openvino_installed():
+        raise SettingError("Setting cpu_engine is 'openvino', but OpenVINO is not installed: install it, or leave the setting out.")
+    return chosen
+
+
+def _choice(key: str, text: str, choices: tuple[str, ...]) -> str:
+    if text not in choices:
+        raise SettingError(f"Setting {key} is {text!r}, expected one of {', '.join(choices)}.")
+    return text
 
 
 def _switch(key: str, text: str) -> bool:

@@ -2,8 +2,8 @@
 
 Threads: requests come from worker threads. `_lock` guards the dictionaries and counters and is never held during work. `_loading` makes
 one thread at a time load a version (others that need another, loaded one go on); it is taken before `_lock`, never inside it. A segmenter
-has its own lock and answers one encoder or decoder call at a time.
-Nothing is loaded before the first request, so a tuning process that imports the app pays nothing.
+shares its locks with the others: the machine works on one encoder call and one decoder call at a time.
+Nothing is loaded before the first request (or before `BackgroundEngine` asks), so a tuning process that imports the app pays nothing.
 """
 
 import threading
@@ -16,10 +16,11 @@ from monailabel_app.configuration import AppConfiguration
 from monailabel_app.image_cache import ImageCache
 from sam_adapters.bases import base_sha256
 from sam_adapters.embedding_cache import EmbeddingCache
+from sam_adapters.embedding_disk import EmbeddingDisk
 from sam_adapters.loading import load_segmenter
 from sam_adapters.provenance import BASE
 from sam_adapters.registry import Registry
-from sam_adapters.segmenter import Segmenter, resolve_device
+from sam_adapters.segmenter import Segmenter, Turns, resolve_device
 
 ACTIVE = "active"
 MAX_SEGMENTERS = 2
@@ -33,15 +34,17 @@ class Engine:
     Attributes:
         registry: the site's registry, shared with tuning and the Flower client.
         images: images that are being worked on.
+        embeddings: slices as the encoder sees them, of all versions.
         base_sha256: names the base network's weights.
     """
 
     def __init__(self, configuration: AppConfiguration) -> None:
         self.settings = configuration.settings
         self.registry = Registry(configuration.site)
-        self.images = ImageCache(configuration.cache_mb * 2**20)
+        self.images = ImageCache(configuration.cache_mb * 2**20, self.settings.window)
         self.base_sha256 = base_sha256(self.settings.base)
-        self._embeddings = EmbeddingCache(configuration.cache_mb * 2**20)
+        self.embeddings = EmbeddingCache(configuration.cache_mb * 2**20, _disk(configuration))
+        self._turns = Turns()
         self._segmenters: OrderedDict[str, Segmenter] = OrderedDict()
         self._active: tuple[int, str] | None = None
         self._served: OrderedDict[str, str] = OrderedDict()
@@ -93,9 +96,14 @@ class Engine:
             found = self._loaded(version)
             if found is None:
                 folder = None if version == BASE else self.registry.folder(version)
-                found = load_segmenter(self.settings, folder, version, self._embeddings)
+                found = load_segmenter(self.settings, folder, version, self.embeddings, self._turns)
                 self._keep(version, found)
             return found
+
+    def engine_name(self) -> str | None:
+        """What computes for the active version, e.g. `openvino-cpu-bfloat16`; None while it is not loaded."""
+        found = self._loaded(self.active_version())
+        return None if found is None else found.engine_name
 
     def _loaded(self, version: str) -> Segmenter | None:
         with self._lock:
@@ -149,3 +157,10 @@ class Engine:
         """The version that made the last mask of a case since the server started; None when none did."""
         with self._lock:
             return self._served.get(case)
+
+
+def _disk(configuration: AppConfiguration) -> EmbeddingDisk | None:
+    """The disk tier, in the site's own directory, if the configuration gives it room."""
+    if not configuration.embedding_disk_mb:
+        return None
+    return EmbeddingDisk(configuration.site.work / "embeddings", configuration.embedding_disk_mb * 2**20)

@@ -1,30 +1,40 @@
 """MONAI Label's local datastore, kept inside the studies folder, whole after a crash, and safe for several threads.
 
-Threads: requests run in worker threads and a file watcher refreshes the index, so every public method holds one re-entrant lock; MONAI
-Label's own file lock (between processes) is always taken inside it. Files are copied under a hidden name and then renamed: a tuning that
-reads labels meanwhile sees the old file or the new one.
+Threads: requests run in worker threads and a file watcher refreshes the index. Methods that change it hold one re-entrant lock; MONAI
+Label's own file lock (between processes) is always taken inside it. Methods that only read take no lock: each change ends with a new
+`IndexView`, and readers use the last one, so that `/info/` never waits for a disk or another process.
+Files are copied under a hidden name, before the lock is taken, and then renamed: a tuning that reads labels meanwhile sees the old file or
+the new one.
 """
 
+import copy
 import json
 import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
+from monailabel.utils.others.generic import remove_file
 
 from monailabel_app.app_errors import NotFoundError, RequestError
+from monailabel_app.index_view import IndexView
 from monailabel_app.request_guard import checked_case_id, checked_tag
 from sam_adapters import atomic
+from sam_adapters.dicom_series import holds_dicom
+from sam_adapters.errors import RegistryError
 from sam_adapters.images import PICTURE_EXTENSIONS, VOLUME_EXTENSIONS
 
+LOCK_SECONDS = 60.0
+
+SERIES_DOWNLOAD_EXTENSION = ".nrrd"
 FILE_EXTENSIONS = (*VOLUME_EXTENSIONS, *PICTURE_EXTENSIONS)
 
 
@@ -38,13 +48,19 @@ class SavedLabel:
 
 
 class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is not typed
-    """See the module. Images lie in <studies>/, labels in <studies>/labels/<tag>/, the index in <studies>/datastore_v2.json."""
+    """See the module. Images lie in <studies>/, labels in <studies>/labels/<tag>/, the index in <studies>/datastore_v2.json.
+
+    A folder <studies>/<case>/ of DICOM files is a case too; its image is the folder.
+    """
 
     def __init__(self, studies: str, *, auto_reload: bool, read_only: bool) -> None:
         self._thread_lock = threading.RLock()
         self._saved: dict[str, SavedLabel] = {}
-        patterns = [f"*{extension}" for extension in FILE_EXTENSIONS]
+        self._view = IndexView({}, Path(studies), Path(studies))
+        patterns = [*(f"*{extension}" for extension in FILE_EXTENSIONS), f"[!.]*{os.sep}*.dcm"]
         super().__init__(studies, extensions=patterns, auto_reload=auto_reload, read_only=read_only)
+        with self._thread_lock:
+            self._publish()
 
     # --- writing ----------------------------------------------------------------------------------------------------------------------
 
@@ -56,15 +72,18 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
         """
         stem, extension = self._to_id(Path(image_filename).name)
         case = checked_case_id(image_id or stem)
-        with self._thread_lock:
-            folder = Path(self._datastore.image_path())
-            _place(Path(image_filename), folder / (case + extension))
+        folder = Path(self._datastore.image_path())
+        if (folder / case).is_dir():
+            raise RequestError(f"Case {case[:80]!a} is a DICOM series already: give the new image another id.")
+        with _staged(Path(image_filename), folder) as staged, self._thread_lock, self._index_lock():
+            _put(staged, folder / (case + extension))
             _remove_other_formats(folder, case, extension)
             info = {**(image_info or {}), "ts": int(time.time()), "name": case + extension}
             known = self._datastore.objects.get(case)
             labels = known.labels if known else {}
             self._datastore.objects[case] = ImageLabelModel(image=DataModel(info=info, ext=extension), labels=labels)
-            self._update_datastore_file()
+            self._update_datastore_file(lock=False)
+            self._publish(case)
         return case
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any] | None) -> str:
@@ -76,104 +95,160 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
         """
         case, tag = checked_case_id(image_id), checked_tag(label_tag)
         _, extension = self._to_id(Path(label_filename).name)
-        with self._thread_lock:
+        if case not in self._view.objects:
+            raise unknown_image(case)
+        folder = Path(self._datastore.label_path(tag))
+        folder.mkdir(parents=True, exist_ok=True)
+        with _staged(Path(label_filename), folder) as staged, self._thread_lock, self._index_lock():
             known = self._datastore.objects.get(case)
-            if known is None:
+            if known is None:  # removed while the label was copied
                 raise unknown_image(case)
-            folder = Path(self._datastore.label_path(tag))
-            folder.mkdir(parents=True, exist_ok=True)
             target = folder / (case + extension)
-            _place(Path(label_filename), target)
+            _put(staged, target)
             _remove_other_formats(folder, case, extension)
             info = {**(label_info or {}), "ts": int(time.time()), "name": case + extension}
             known.labels[tag] = DataModel(info=info, ext=extension)
             self._saved[case] = SavedLabel(tag, target, info)
-            self._update_datastore_file()
+            self._update_datastore_file(lock=False)
+            self._publish(case)
         return case
 
-    def last_saved(self, image_id: str) -> SavedLabel | None:
-        """The label saved last for an image by this process, whatever its tag."""
-        with self._thread_lock:
-            return self._saved.get(image_id)
-
     def remove_image(self, image_id: str) -> None:
-        """Remove an image and its labels."""
+        """Remove an image (a DICOM series with all its files) and its labels. Of a link, only the link is removed.
+
+        Raises:
+            NotFoundError: there is no such image.
+        """
+        case = checked_case_id(image_id)
         with self._thread_lock:
-            super().remove_image(checked_case_id(image_id))
+            known = self._view.objects.get(case)
+            if known is None:
+                raise unknown_image(case)
+            for tag in known.labels:
+                remove_file(self._view.label_path(case, tag))
+            place = Path(self._datastore.image_path()) / (case + known.image.ext)
+            if place.is_symlink():
+                place.unlink()
+            else:
+                remove_file(str(place))
             self.refresh()
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Remove one label."""
+        """Remove one label.
+
+        Raises:
+            NotFoundError: there is no such label.
+        """
+        case, tag = checked_case_id(label_id), checked_tag(label_tag)
         with self._thread_lock:
-            super().remove_label(checked_case_id(label_id), checked_tag(label_tag))
+            path = self._view.label_path(case, tag)
+            if not path:
+                raise unknown_label(case, tag)
+            Path(path).unlink(missing_ok=True)
             self.refresh()
 
     def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
         """Merge `info` into what is kept about an image."""
         with self._thread_lock:
             super().update_image_info(image_id, info)
+            self._publish(image_id)
 
     def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
         """Merge `info` into what is kept about a label."""
         with self._thread_lock:
             super().update_label_info(label_id, label_tag, info)
+            self._publish(label_id)
 
     def refresh(self) -> None:
         """Bring the index in line with the files."""
         with self._thread_lock:
             super().refresh()
+            self._publish()
 
-    # --- reading ----------------------------------------------------------------------------------------------------------------------
+    def _on_modify_event(self, event: object) -> None:
+        """Another process has written the index."""
+        with self._thread_lock:
+            super()._on_modify_event(event)
+            self._publish()
+
+    def _publish(self, case: str | None = None) -> None:
+        """Show readers what was changed about one case, or everything; the lock is held."""
+        folders = Path(self._datastore.image_path()), Path(self._datastore.label_path(None))
+        if case is None:
+            objects = {name: entry.model_copy(deep=True) for name, entry in self._datastore.objects.items()}
+        else:
+            objects = {**self._view.objects, case: self._datastore.objects[case].model_copy(deep=True)}
+        self._view = IndexView(objects, *folders)
+
+    # --- reading: no lock -------------------------------------------------------------------------------------------------------------
+
+    def last_saved(self, image_id: str) -> SavedLabel | None:
+        """The label saved last for an image by this process, whatever its tag."""
+        return self._saved.get(image_id)
 
     def get_image_uri(self, image_id: str) -> str:
         """Path of an image; "" for an unknown one."""
-        with self._thread_lock:
-            return str(super().get_image_uri(image_id))
+        return self._view.image_path(image_id)
+
+    def is_local(self, image_id: str) -> bool:
+        """Whether an image lies on this machine, so that `get_image_uri` need not fetch it."""
+        return image_id in self._view.objects
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What is kept about a label; empty for an unknown one."""
-        with self._thread_lock:
-            return dict(super().get_label_info(label_id, label_tag))
+        return copy.deepcopy(self._view.label_info(label_id, label_tag))
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """What is kept about an image; empty for an unknown one."""
-        with self._thread_lock:
-            return dict(super().get_image_info(image_id))
+        """What is kept about an image; empty for an unknown one.
+
+        A DICOM series is named like the one file that `GET /datastore/image` sends of it, and has no path: MONAI Label's clients load the
+        path where it exists, and a folder is not what they can load.
+        """
+        info = copy.deepcopy(self._view.image_info(image_id))
+        if not isinstance(info.get("strategy", {}), dict):  # MONAI Label adds to it when it offers a case
+            del info["strategy"]
+        if info and Path(str(info.get("path"))).is_dir():
+            info.update(name=f"{image_id}{SERIES_DOWNLOAD_EXTENSION}", path="")
+        return info
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of a label; "" for an unknown one."""
-        with self._thread_lock:
-            return str(super().get_label_uri(label_id, label_tag))
+        return self._view.label_path(label_id, label_tag)
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        """Tag -> label id of an image's labels."""
+        known = self._view.objects.get(image_id)
+        return dict.fromkeys(known.labels, image_id) if known else {}
 
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """Images with a final label."""
-        with self._thread_lock:
-            return list(super().get_labeled_images(label_tag, labels))
+        return self._view.labelled()
 
     def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """Images without a final label."""
-        with self._thread_lock:
-            return list(super().get_unlabeled_images(label_tag, labels))
+        return self._view.unlabelled()
 
     def list_images(self) -> list[str]:
         """All images."""
-        with self._thread_lock:
-            return list(super().list_images())
+        return list(self._view.objects)
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
-        """Pairs of image and final label."""
-        with self._thread_lock:
-            return list(super().datalist(full_path))
+        """Pairs of image and final label; with `full_path` off, below the studies folder."""
+        pairs = self._view.pairs()
+        if full_path:
+            return pairs
+        root = os.path.realpath(self._datastore_path)
+        return [{key: os.path.relpath(path, root) for key, path in pair.items()} for pair in pairs]
 
     def status(self) -> dict[str, Any]:
         """Counts, as `GET /info/` shows them."""
-        with self._thread_lock:
-            return dict(super().status())
+        return self._view.counts()
 
     def json(self) -> dict[str, Any]:
         """The whole index."""
-        with self._thread_lock:
-            return dict(super().json())
+        head = {"name": self.name(), "description": self.description(), "images_dir": self._datastore.images_dir}
+        objects = {case: entry.model_dump() for case, entry in self._view.objects.items()}
+        return {**head, "labels_dir": self._datastore.labels_dir, "objects": objects}
 
     # --- what MONAI Label's own methods call ------------------------------------------------------------------------------------------
 
@@ -186,12 +261,46 @@ class GuardedDatastore(LocalDatastore):  # type: ignore[misc]  # monailabel is n
 
     def _list_files(self, path: str, patterns: Iterable[str]) -> dict[str, str]:
         """Files of the known endings; hidden ones (writes under way, resource forks of macOS) are left out."""
-        names = [entry.name for entry in Path(path).iterdir()]
+        names = [entry.name for entry in Path(path).iterdir() if entry.is_file()]
         return {name: name for name in names if not name.startswith(".") and name.endswith(FILE_EXTENSIONS)}
+
+    @contextmanager
+    def _index_lock(self) -> Iterator[None]:
+        """MONAI Label's lock between processes.
+
+        Raises:
+            RegistryError: another process kept it for longer than `LOCK_SECONDS`; nothing was changed.
+        """
+        try:
+            lock = FileLock(self._lock_file).acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise RegistryError(f"Another process has kept the studies' index locked for {LOCK_SECONDS:g} s: try again.") from None
+        with lock:
+            yield
+
+    def _add_non_existing_images(self) -> int:
+        """Add files and DICOM folders that the index does not know; the number of those added."""
+        added = int(super()._add_non_existing_images())
+        for case in self._series_folders():
+            if case not in self._datastore.objects:
+                info = {"ts": int(time.time()), "name": case}
+                self._datastore.objects[case] = ImageLabelModel(image=DataModel(info=info, ext=""))
+                added += 1
+        return added
+
+    def _series_folders(self) -> list[str]:
+        """Cases that are folders of DICOM files, sorted. A folder that the index knows is not looked into again."""
+        found = []
+        for entry in Path(self._datastore.image_path()).iterdir():
+            if not entry.is_dir() or not _can_be_series(entry.name, self._datastore.labels_dir):
+                continue
+            if entry.name in self._datastore.objects or holds_dicom(entry):
+                found.append(entry.name)
+        return sorted(found)
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """Write the index, atomically: a server killed meanwhile starts again with the old one."""
-        with FileLock(self._lock_file) if lock else nullcontext():
+        with self._index_lock() if lock else nullcontext():
             text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
             self._ignore_event_config = True
             path = Path(self._datastore_config_path)
@@ -204,20 +313,40 @@ def unknown_image(case: str) -> NotFoundError:
     return NotFoundError(f"There is no image {case[:80]!a} in the datastore (GET /datastore/?output=all lists them).")
 
 
-def _place(source: Path, target: Path) -> None:
-    """Copy `source` to `target`, atomically and durably."""
-    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+def unknown_label(case: str, tag: str) -> NotFoundError:
+    """The error for a label that is not in the datastore."""
+    return NotFoundError(f"There is no label {tag[:80]!a} of image {case[:80]!a} (GET /datastore/?output=all lists them).")
+
+
+@contextmanager
+def _staged(source: Path, folder: Path) -> Iterator[Path]:
+    """A durable copy of `source` under a hidden name in `folder`; what is not renamed in the meantime is removed."""
+    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=folder)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as out, source.open("rb") as stream:
             shutil.copyfileobj(stream, out, 1 << 20)
             out.flush()
             os.fsync(out.fileno())
-        temporary.replace(target)
-    except BaseException:
+        yield temporary
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+def _put(staged: Path, target: Path) -> None:
+    """Give a staged copy its name, atomically and durably."""
+    staged.replace(target)
     atomic.fsync_directory(target.parent)
+
+
+def _can_be_series(name: str, labels_folder: str) -> bool:
+    """Whether a folder of that name may be a case: not the labels', not hidden, not named like an image file, and usable as an id."""
+    if name == labels_folder or name.lower().endswith(FILE_EXTENSIONS):
+        return False
+    try:
+        return bool(checked_case_id(name))
+    except RequestError:
+        return False
 
 
 def _remove_other_formats(folder: Path, case: str, extension: str) -> None:

@@ -1,9 +1,8 @@
 """What an infer request may ask for, from MONAI Label's loose dictionary to checked values. Pure."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from monailabel_app.app_errors import RequestError
 from sam_adapters.errors import PromptError
@@ -13,6 +12,9 @@ from sam_adapters.provenance import BASE, VERSION_ID_PATTERN
 VOLUME_FORMATS = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha")
 RESULT_TYPES = ("uint8", "uint16")
 MAX_LABEL_NAME = 200
+MAX_POINTS = 10_000
+"""Points (and entries of `slices`) in one request: nobody clicks more, and each costs memory in the network."""
+MAX_COORDINATE = 1e9
 
 _SLICE_KEYS = {"index", "box", "foreground", "background"}
 
@@ -57,10 +59,10 @@ def parse_parameters(
     axis = checked_axis(request.get("axis") or "k")
     extension, dtype = _result_format(request, picture)
     return InferParameters(
-        version=_version(request.get("version")),
+        version=wanted_version(request.get("version")),
         axis=axis,
         prompts=_prompts(request, axis, shape_kji, automatic),
-        label=_label(request.get("label"), label_name),
+        label=checked_label(request.get("label"), label_name),
         extension=extension,
         dtype=dtype,
     )
@@ -73,11 +75,13 @@ def checked_version(value: object) -> str:
     return value
 
 
-def _version(value: object) -> str:
+def wanted_version(value: object) -> str:
+    """`active` (also for nothing), `base` or a version id, else RequestError."""
     return "active" if value in (None, "", "active") else checked_version(value)
 
 
-def _label(value: object, default: str) -> str:
+def checked_label(value: object, default: str) -> str:
+    """A segment's name; `default` if there is none. Raises RequestError for what cannot be one."""
     if value is None or value == "":
         return default
     if not isinstance(value, str) or len(value) > MAX_LABEL_NAME or not value.isprintable():
@@ -121,8 +125,8 @@ def _prompts(request: Mapping[str, Any], axis: Axis, shape_kji: Sequence[int], a
 
 def _points(request: Mapping[str, Any], key: str) -> list[Any]:
     points = _list(request, key)
-    if any(not isinstance(point, list | tuple) for point in points):
-        raise PromptError(f"{key} is {str(points)[:80]}, expected a list of voxels [i, j, k].")
+    if not all(_numbers(point, 3) for point in points):
+        raise PromptError(f"{key} is {str(points)[:80]}, expected a list of voxels [i, j, k], three numbers each.")
     return points
 
 
@@ -132,6 +136,8 @@ def _list(request: Mapping[str, Any], key: str) -> list[Any]:
         return []
     if not isinstance(value, list | tuple):
         raise PromptError(f"{key} is {str(value)[:80]!r}, expected a list.")
+    if len(value) > MAX_POINTS:
+        raise PromptError(f"{key} holds {len(value):,} entries, at most {MAX_POINTS:,} are taken.")
     return list(value)
 
 
@@ -143,11 +149,9 @@ def _ordered_roi(roi: object, shape_kji: Sequence[int]) -> list[Any] | None:
     """
     if roi is None or roi == []:
         return None
-    if not isinstance(roi, list | tuple):
-        raise PromptError(f"roi is {str(roi)[:80]!r}, expected [i0, i1, j0, j1, k0, k1].")
-    values = list(roi)
-    if len(values) != 6 or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-        return values
+    if not _numbers(roi, 6):
+        raise PromptError(f"roi is {str(roi)[:80]!r}, expected [i0, i1, j0, j1, k0, k1], six numbers.")
+    values = list(cast(Sequence[float], roi))
     counts = [int(shape_kji[AXES.index(axis)]) for axis in ("i", "j", "k")]
     ordered: list[Any] = []
     for place, count in enumerate(counts):
@@ -174,8 +178,8 @@ def _slice_entry(entry: object, axis: Axis, shape_kji: Sequence[int]) -> tuple[i
 
 
 def _pairs(entry: Mapping[str, Any], key: str, index: int) -> list[tuple[float, float]]:
-    pairs = entry.get(key) or []
-    if not isinstance(pairs, list) or not all(_numbers(pair, 2) for pair in pairs):
+    pairs = _list(entry, key)
+    if not all(_numbers(pair, 2) for pair in pairs):
         raise PromptError(f"Slice {index}: {key} is {str(pairs)[:80]}, expected a list of [x, y].")
     return [(float(x), float(y)) for x, y in pairs]
 
@@ -191,9 +195,10 @@ def _slice_box(box: object, index: int) -> tuple[float, float, float, float] | N
 
 def _numbers(value: object, count: int) -> bool:
     return (
-        isinstance(value, list)
+        isinstance(value, list | tuple)
         and len(value) == count
-        and all(isinstance(part, int | float) and not isinstance(part, bool) for part in value)
+        # Compared, not converted: an integer beyond a float's range would raise. What is not a number compares False.
+        and all(isinstance(part, int | float) and not isinstance(part, bool) and abs(part) <= MAX_COORDINATE for part in value)
     )
 
 

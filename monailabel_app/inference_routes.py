@@ -5,6 +5,7 @@ And what the client sends is checked: `params` cannot name another image, and an
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,8 +19,11 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 from requests_toolbelt import MultipartEncoder
 
-from monailabel_app.app_errors import NotFoundError, RequestError
-from monailabel_app.request_guard import checked_case_id, checked_parameters, checked_session_id
+from monailabel_app.app_errors import RequestError
+from monailabel_app.case_roles import FINAL_TAG
+from monailabel_app.image_sources import session_image
+from monailabel_app.request_guard import checked_case_id, checked_parameters
+from monailabel_app.segmentation_task import CLICKED_SLICES
 from monailabel_app.server_file import ServerFile
 from monailabel_app.uploads import stored_upload
 
@@ -27,13 +31,6 @@ if TYPE_CHECKING:
     from monailabel_app.app import FedSCALabelApp
 
 router = APIRouter(tags=["Infer"])
-
-
-@router.post("/infer/wsi/{model}", include_in_schema=False)
-@router.post("/infer/wsi_v2/{model}", include_in_schema=False)
-def refuse_whole_slide(model: str) -> None:
-    """Whole-slide pathology is not offered."""
-    raise NotFoundError(f"Model {model[:80]!a} does not work on whole-slide images: use POST /infer/{{model}}.")
 
 
 @router.post("/infer/{model}", include_in_schema=False)
@@ -52,37 +49,45 @@ def infer(
         raise RequestError("output=dicom_seg is not offered: expected image, json or all.")
     app: FedSCALabelApp = app_instance()
     request = checked_parameters(params)
+    if request.get("save_label") and request.get("label_tag") == FINAL_TAG:
+        raise RequestError("A final label is a person's: look at the mask, then save it with PUT /datastore/label.")
     app.infer_task(model)
     with ExitStack() as stack:
         if file is not None and not session_id:
             request["image"] = ServerFile(stack.enter_context(stored_upload(file)))
         elif session_id:
-            request["image"] = ServerFile(_session_image(app, session_id))
+            request["image"] = ServerFile(session_image(app, session_id))
         elif image:
             request["image"] = checked_case_id(image)
         else:
             raise RequestError("No image: give a case of the datastore (image), a session (session_id) or a file.")
         result = app.infer({**request, "model": model})
+        if not (file is not None and not session_id):  # an uploaded file is gone after this request
+            path = str(request["image"]) if session_id else app.datastore().get_image_uri(request["image"])
+            _prefetch_neighbours(app, Path(path), result["params"], str(user.username))
+    if result["file"] is None:  # it was saved as a label
+        saved = app.datastore().get_label_uri(result["label"], result["tag"])
+        return _reply({**result, "file": saved}, output, keep=True)
     return _reply(result, output)
 
 
-def _session_image(app: "FedSCALabelApp", session_id: str) -> str:
-    sessions = app.sessions()
-    session = sessions.get_session(checked_session_id(session_id)) if sessions is not None else None
-    if session is None:
-        raise NotFoundError(f"There is no session {session_id} here, or it has expired: upload the image again (PUT /session/).")
-    return str(session.image)
+def _prefetch_neighbours(app: "FedSCALabelApp", path: Path, params: Mapping[str, Any], owner: str) -> None:
+    """After a click on few slices, their neighbours are likely to be next."""
+    slices = [int(index) for index in params["iou"]]
+    if 0 < len(slices) <= CLICKED_SLICES:
+        app.fast.clicked(path, params["axis"], slices[len(slices) // 2], owner)
 
 
-def _reply(result: dict[str, Any], output: Any) -> Response:
-    """MONAI Label's reply: the parameters, the file, or (by default) both as multipart/form-data. The mask's own file is removed."""
+def _reply(result: dict[str, Any], output: Any, *, keep: bool = False) -> Response:
+    """MONAI Label's reply: the parameters, the file, or (by default) both as multipart/form-data. The file is removed unless `keep`."""
     path = Path(str(result["file"]))
     try:
         if output == ResultType.json:
             return JSONResponse(result["params"])
         content, name = path.read_bytes(), "label" + "".join(path.suffixes)
     finally:
-        path.unlink(missing_ok=True)
+        if not keep:
+            path.unlink(missing_ok=True)
     media_type = get_mime_type(name)
     if output == ResultType.image:
         return Response(content, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"'})

@@ -1,59 +1,59 @@
-"""Whether an uploaded file is an image, and a label can be used with its image. Meant to cost milliseconds: voxels are read only of small
-labels, of others the header has to do."""
+"""Whether a label fits its image and holds what was declared, before it replaces the one that is there.
 
-import math
+The grid is compared by the headers, before any voxel is read: a file that promises more voxels than its image has costs nothing.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import SimpleITK as sitk
+import numpy as np
+from numpy.typing import NDArray
 
+from monailabel_app.declared_values import DeclaredValues
 from sam_adapters.errors import ImageError, LabelError
 from sam_adapters.geometry import Geometry
-from sam_adapters.images import PICTURE_EXTENSIONS, read_label
-
-FULL_CHECK_VOXELS = 2_000_000
-"""Labels up to this size are read whole: about 20 ms."""
+from sam_adapters.images import PICTURE_EXTENSIONS, header_geometry, read_image, read_label
 
 
-def header_geometry(path: Path) -> Geometry:
-    """Geometry from a file's header.
+def check_label(image: Path, label: Path, declared: DeclaredValues, series: Callable[[Path], Geometry] | None = None) -> None:
+    """Check one label.
+
+    Args:
+        image: the image's file or folder.
+        declared: the values that the label may hold.
+        series: geometry of a DICOM folder; a caller that has it in memory saves reading it.
 
     Raises:
-        ImageError: the file is not an image of two or three axes.
-    """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise ImageError(f"{path.name} cannot be read as an image: it is damaged or of another format.") from error
-    size, spacing, origin, direction = reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
-    if len(size) == 3:
-        return Geometry(tuple(size), tuple(spacing), tuple(origin), tuple(direction), 3)
-    if len(size) == 2:
-        a, b, c, d = direction
-        return Geometry(
-            (size[0], size[1], 1), (spacing[0], spacing[1], 1.0), (origin[0], origin[1], 0.0), (a, b, 0.0, c, d, 0.0, 0.0, 0.0, 1.0), 2
-        )
-    raise ImageError(f"{path.name} has {len(size)} axes, expected 2 or 3.")
-
-
-def label_problem(image: Path, label: Path) -> str | None:
-    """Why a label cannot be used with its image, as a sentence; None when it can.
-
-    Of a label above `FULL_CHECK_VOXELS` only the header is looked at; what is wrong with its voxels is found, and the label left out, when
-    a tuning reads it.
+        LabelError: the label cannot be read, lies on another grid than its image, holds anything but whole numbers from 0, or values that
+            were not declared.
     """
     try:
-        wanted, found = header_geometry(image), header_geometry(label)
-        if math.prod(found.size) <= FULL_CHECK_VOXELS:
-            read_label(label)
-    except (ImageError, LabelError) as error:
-        return str(error)
-    if image.name.lower().endswith(PICTURE_EXTENSIONS):
-        same = wanted.size == found.size
-        difference = None if same else f"size {found.size[0]} × {found.size[1]} instead of {wanted.size[0]} × {wanted.size[1]} pixels"
-    else:
-        difference = wanted.difference(found)
-    if difference is None:
-        return None
-    return f"The label lies on another grid than its image: {difference}. Export it on the image's own grid."
+        found = header_geometry(label)
+    except ImageError as error:
+        raise LabelError(f"Label cannot be read: {error}") from error
+    difference = _difference(image, found, series or _series_geometry)
+    if difference is not None:
+        raise LabelError(f"The label lies on another grid than its image: {difference}. Export it on the image's own grid.")
+    declared.check(values_of(read_label(label)))
+
+
+def values_of(array: NDArray[Any]) -> set[int]:
+    """The values in an array (k, j, i) of whole numbers from 0."""
+    found: set[int] = set()
+    for part in array:  # slice by slice: np.unique sorts a copy
+        counted = np.bincount(part.ravel()) if part.max(initial=0) < 65_536 else None
+        found.update(map(int, np.unique(part) if counted is None else np.flatnonzero(counted)))
+    return found
+
+
+def _series_geometry(folder: Path) -> Geometry:
+    return read_image(folder).geometry
+
+
+def _difference(image: Path, found: Geometry, series: Callable[[Path], Geometry]) -> str | None:
+    wanted = series(image) if image.is_dir() else header_geometry(image)
+    if not image.name.lower().endswith(PICTURE_EXTENSIONS):
+        return wanted.difference(found)
+    same = wanted.size == found.size
+    return None if same else f"size {found.size[0]} × {found.size[1]} instead of {wanted.size[0]} × {wanted.size[1]} pixels"

@@ -1,22 +1,18 @@
-"""What happens to a label that was saved: checked, written into the label log, and perhaps a tuning is queued. Returns at once.
+"""What happens to a label that was checked and saved: written into the label log, and perhaps a tuning is queued. Returns at once.
 
 Threads: called from worker threads, one label at a time each; the label log and the datastore have their own locks.
 """
 
-import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from monailabel_app.case_roles import FINAL_TAG, LABEL_INFO, CaseRoles
+from monailabel_app.case_roles import FINAL_TAG, CaseRoles
 from monailabel_app.engine import Engine
 from monailabel_app.guarded_datastore import GuardedDatastore, SavedLabel
 from monailabel_app.infer_parameters import checked_version
-from monailabel_app.label_check import label_problem
 from monailabel_app.tuning_queue import TuningQueue
+from sam_adapters.audit import AuditLog
 from sam_adapters.label_log import LabelEntry, LabelLog, label_file_sha256
-
-logger = logging.getLogger(__name__)
 
 MAX_WHO = 200
 
@@ -30,6 +26,7 @@ class LabelIntake:
     log: LabelLog
     roles: CaseRoles
     queue: TuningQueue
+    audit: AuditLog
 
     def take(self, case: str, saved: SavedLabel) -> dict[str, Any]:
         """Take in a label that the datastore has stored.
@@ -38,10 +35,9 @@ class LabelIntake:
             What the reply to the client says under `fedsca`: label_sha256, usable, problem, proposed_by and tuning (started, reason).
 
         Raises:
-            RegistryError: the label log took no entry; the label itself is stored.
+            RegistryError, AuditError: the label log, or the audit log, took no line; the label itself is stored.
         """
         digest = label_file_sha256(saved.path)
-        problem = label_problem(Path(self.datastore.get_image_uri(case)), saved.path)
         proposed_by = self._proposed_by(case, saved)
         entry = LabelEntry(
             case=case,
@@ -52,13 +48,12 @@ class LabelIntake:
             base=self.engine.base_sha256 if proposed_by is not None else None,
         )
         self.log.append(entry)
-        if problem is not None:  # a new label counts as usable by itself, so the index is written a second time only here
-            self.datastore.update_label_info(case, saved.tag, {LABEL_INFO: {"usable": False, "problem": problem}})
-        started, reason = self._consider_tuning(saved.tag, problem)
+        self.audit.record("label_saved", case=case, tag=saved.tag, label_sha256=digest, client=entry.who)
+        started, reason = self._consider_tuning(saved.tag)
         return {
             "label_sha256": digest,
-            "usable": problem is None,
-            "problem": problem,
+            "usable": True,  # what is not usable is refused before it is stored, by `label_check`
+            "problem": None,
             "proposed_by": proposed_by,
             "tuning": {"started": started, "reason": reason},
         }
@@ -68,12 +63,9 @@ class LabelIntake:
         named = saved.info.get("version")
         return checked_version(named) if named not in (None, "", "active") else self.engine.last_served(case)
 
-    def _consider_tuning(self, tag: str, problem: str | None) -> tuple[bool, str]:
+    def _consider_tuning(self, tag: str) -> tuple[bool, str]:
         if tag != FINAL_TAG:
             return False, f"Only labels with the tag {FINAL_TAG!r} are tuned on."
-        if problem is not None:
-            logger.warning("A saved label will not be used: %s", problem)
-            return False, "The label cannot be used, see problem."
         decision = self.queue.consider(self.roles.label_counts(self.datastore).train)
         return decision.start, decision.reason
 

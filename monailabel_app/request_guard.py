@@ -6,6 +6,7 @@ middleware for paths and queries, the routes for bodies (`inference_routes`, `da
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -20,6 +21,9 @@ MAX_CASE_BYTES = 200
 """Longest case id in UTF-8 bytes: with the longest ending it stays below the 255 that file systems take."""
 
 TAG_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+MAX_DEPTH = 32
+"""Deepest nesting of lists and objects in a request's parameters."""
+
 SESSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
 RESERVED_PARAMETERS = frozenset({"image", "images", "model", "file", "session", "session_id", "studies", "app_dir", "bundle_path"})
@@ -58,7 +62,7 @@ def checked_parameters(text: str | None, *, reserved: frozenset[str] = RESERVED_
     """The `params` of a request as dictionary.
 
     Raises:
-        RequestError: not a JSON object, a number that is not finite, or a key of `reserved`.
+        RequestError: not a JSON object, or as `without_reserved`.
     """
     try:
         value = json.loads(text or "{}", parse_constant=_refuse_constant)
@@ -70,11 +74,38 @@ def checked_parameters(text: str | None, *, reserved: frozenset[str] = RESERVED_
 
 
 def without_reserved(parameters: Mapping[str, Any], reserved: frozenset[str] = RESERVED_PARAMETERS) -> dict[str, Any]:
-    """A copy of `parameters`, or RequestError when a reserved key is among them."""
+    """A copy of `parameters`.
+
+    Raises:
+        RequestError: a reserved key is among them, or they hold what no JSON file or reply can hold: a number that is not finite, half of
+            a surrogate pair, or nesting beyond `MAX_DEPTH`.
+    """
     found = sorted(reserved & set(parameters))
     if found:
         raise RequestError(f"params must not hold {', '.join(found)}: name image, session and model in the address of the request.")
+    check_json(parameters)
     return dict(parameters)
+
+
+def check_json(value: object) -> None:
+    """Raise RequestError for a parsed JSON value that could not be written again; see `without_reserved`. Not recursive."""
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        for part in level:
+            if isinstance(part, float) and not math.isfinite(part):
+                raise RequestError("The request's params hold a number that is not finite, expected ordinary numbers.")
+            if isinstance(part, str) and not part.isascii() and any("\ud800" <= character <= "\udfff" for character in part):
+                raise RequestError("The request's params hold half of a surrogate pair, expected Unicode text.")
+        level = [inner for part in level for inner in _parts(part)]
+        if not level:
+            return
+    raise RequestError(f"The request's params are nested more than {MAX_DEPTH} deep.")
+
+
+def _parts(value: object) -> list[object]:
+    if isinstance(value, Mapping):
+        return [*value.keys(), *value.values()]
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def check_path(path: str) -> None:
@@ -112,18 +143,12 @@ class RequestGuard:
         await self.app(scope, receive, send)
 
 
-def _refuse_uncompress(text: str) -> None:
-    if text.lower() not in ("false", "0", "no", "off"):
-        raise RequestError("Archives are not unpacked here (uncompress=true): send the image file itself, or the DICOM files one by one.")
-
-
 _QUERY_CHECKS: Mapping[str, Callable[[str], object]] = {
     "image": checked_case_id,
     "id": checked_case_id,
     "label": checked_case_id,
     "tag": checked_tag,
     "session_id": checked_session_id,
-    "uncompress": _refuse_uncompress,
 }
 
 

@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ from monailabel_app.engine import Engine
 from monailabel_app.infer_parameters import InferParameters, parse_parameters
 from sam_adapters.images import MedicalImage
 from sam_adapters.mask_files import write_mask_file
+from sam_adapters.priority_lock import Priority
 from sam_adapters.segmenter import VolumeResult, segment_volume
+
+CLICKED_SLICES = 3
+"""A request about at most so many slices is a click, and comes before everybody's volumes; more is a volume itself."""
 
 LABEL_VALUE = 1
 """Value of the target in every result. `SiteSettings.label_value` says how the site's own labels are read; it does not change masks."""
@@ -63,7 +68,16 @@ class SegmentationTask(InferTask):  # type: ignore[misc]  # monailabel is not ty
         read = time.perf_counter()
         segmenter = self._engine.segmenter(self._engine.resolve(parameters.version))
         loaded = time.perf_counter()
-        result = segment_volume(segmenter, image.array, parameters.prompts, axis=parameters.axis, content_hash=image.content_hash)
+        few = parameters.prompts is not None and len(parameters.prompts) <= CLICKED_SLICES
+        with segmenter.turns.click() if few else nullcontext():
+            result = segment_volume(
+                segmenter,
+                image.array,
+                parameters.prompts,
+                axis=parameters.axis,
+                content_hash=image.content_hash,
+                priority=Priority.CLICK if few else Priority.VOLUME,
+            )
         segmented = time.perf_counter()
         path = write_result(result, image, parameters)
         seconds = {"read": read - started, "load": loaded - read, "segment": segmented - loaded, "write": time.perf_counter() - segmented}

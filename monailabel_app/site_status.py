@@ -26,8 +26,13 @@ def site_status(app: "FedSCALabelApp") -> dict[str, Any]:
         "generation": registry.generation(),
         "base": {"name": settings.base, "sha256": engine.base_sha256},
         "device": engine.device,
+        "engine": engine.engine_name(),
+        "embeddings": engine.embeddings.figures(),
         "image_size": settings.image_size,
         "queue": {"infer": engine.running_requests, "tuning": app.tuning_queue.waiting},
+        "prefetch": asdict(app.fast.prefetcher.counts()),
+        "jobs": asdict(app.fast.jobs.counts()),
+        "results": {"held": len(app.fast.results), "bytes": app.fast.results.nbytes},
         "tuning": {
             "running": app.tuning_queue.running,
             "waiting": app.tuning_queue.waiting,
@@ -40,6 +45,7 @@ def site_status(app: "FedSCALabelApp") -> dict[str, Any]:
         "cases": {"total": len(datastore.list_images()), "offered": len(offered)},
         "uncertainty": {"version": version, "scored": sum(case in scores for case in offered), "cases": len(offered)},
         "last_round": _last_round(registry),
+        "dicomweb": app.dicomweb_status(),
     }
 
 

@@ -1,4 +1,4 @@
-"""Tuning, batch inference, scoring and reload in the place of MONAI Label's own: same requests, same replies.
+"""Tuning, batch inference, choosing cases and reload in the place of MONAI Label's own: same requests, same replies.
 
 What a client may add to such a request is limited: MONAI Label would put a `bundle_path` of the client's on the Python path of the
 process it starts, and would import the app anew, without its background parts, at `POST /reload`.
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, HTTPException
 from monailabel.config import settings
+from monailabel.endpoints import activelearning as monailabel_activelearning
 from monailabel.endpoints import batch_infer as monailabel_batch
 from monailabel.endpoints import train as monailabel_train
 from monailabel.endpoints.user.auth import RBAC
@@ -15,7 +16,7 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 
 from monailabel_app.app_errors import NotFoundError, RequestError
-from monailabel_app.request_guard import checked_case_id, checked_tag, without_reserved
+from monailabel_app.request_guard import RESERVED_PARAMETERS, checked_case_id, checked_tag, without_reserved
 from monailabel_app.tuning_task import TUNING
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["Train"])
 
+User = Annotated[Any, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 Admin = Annotated[Any, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 Parameters = Annotated[dict[str, Any] | None, Body()]
 
@@ -72,10 +74,10 @@ def batch_infer(
     return monailabel_batch.run(model, images, {"max_workers": 1, "multi_gpu": False, **checked}, False)
 
 
-@router.post("/scoring/{method}", include_in_schema=False)
-def scoring(method: str) -> None:
-    """No scoring methods are offered."""
-    raise NotFoundError(f"There is no scoring method {method[:80]!a}: the gate's figures are under GET /fedsca/adapters.")
+@router.post("/activelearning/{strategy}", include_in_schema=False)
+def next_case(strategy: str, user: User, params: Parameters = None) -> Any:
+    """The next case to label, and what is kept about it; empty when none is left."""
+    return monailabel_activelearning.sample(strategy, without_reserved(params or {}, RESERVED_PARAMETERS | {"strategy"}), user.username)
 
 
 @router.post("/reload", include_in_schema=False)

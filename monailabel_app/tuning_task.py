@@ -38,8 +38,10 @@ class TuningTask(TrainTask):  # type: ignore[misc]  # monailabel is not typed
         """
         if request.get(CANCELLED):
             return {"status": "stopped", "reason": "Cancelled before it began."}
+        from sam_adapters.background_priority import yield_to_others
         from sam_adapters.local_tuning import run_local_tuning
 
+        yield_to_others()  # MONAI Label calls this in a process of its own: clicks that the server answers meanwhile come first
         outcome = run_local_tuning(self._configuration.site, self._configuration.settings, stop=parent_is_gone())
         return outcome.to_dict()
 

@@ -14,6 +14,8 @@ from monailabel_app.guarded_datastore import GuardedDatastore
 from monailabel_app.uncertainty_scores import UncertaintyScores
 from sam_adapters.errors import FedscaError, ImageError, SegmentationCancelledError
 from sam_adapters.images import MedicalImage, read_image
+from sam_adapters.intensity_window import windowed
+from sam_adapters.priority_lock import Priority
 from sam_adapters.prompts import SlicePrompts
 from sam_adapters.segmenter import Segmenter, segment_volume
 
@@ -87,7 +89,7 @@ class UncertaintyWorker:
         if case is None:
             return False
         try:
-            image = read_image(Path(self._datastore.get_image_uri(case)))
+            image = windowed(read_image(Path(self._datastore.get_image_uri(case))), self._engine.settings.window)
         except ImageError as error:
             logger.warning("Case %s cannot be scored: %s", case, error)
             self._unreadable.add(case)
@@ -107,7 +109,7 @@ def uncertainty(segmenter: Segmenter, image: MedicalImage, cancelled: Callable[[
         SegmentationCancelledError: `cancelled` said so.
     """
     prompts = {index: SlicePrompts() for index in spread_slices(image.array.shape[0], SLICES_PER_CASE)}
-    result = segment_volume(segmenter, image.array, prompts, cancelled=cancelled)
+    result = segment_volume(segmenter, image.array, prompts, priority=Priority.BACKGROUND, cancelled=cancelled)
     values = [(1 - min(max(result.iou[index], 0.0), 1.0) + result.uncertainty[index]) / 2 for index in prompts]
     return sum(values) / len(values)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sam_adapters.errors import ImageError, LabelError
 from sam_adapters.images import MedicalImage, image_extension, read_image, read_label
+from sam_adapters.intensity_window import windowed
 from sam_adapters.label_log import label_file_sha256
 from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
@@ -107,11 +108,12 @@ def split_cases(cases: Iterable[LabelledCase], site: SiteDirectory, settings: Si
     return CaseSplit(tuple(train), tuple(validation))
 
 
-def load_case(case: LabelledCase, label_value: int = 0) -> LoadedCase:
+def load_case(case: LabelledCase, label_value: int = 0, window: str = "") -> LoadedCase:
     """Read image and label.
 
     Args:
         label_value: the label value that is the structure; 0 means every value above 0.
+        window: `SiteSettings.window`; the image comes as the network is to see it.
 
     Raises:
         ImageError: the image cannot be read.
@@ -121,14 +123,14 @@ def load_case(case: LabelledCase, label_value: int = 0) -> LoadedCase:
     label = read_label(case.label, image)
     if label_file_sha256(case.label) != case.label_sha256:
         raise LabelError(f"Label {case.label.name} was saved again meanwhile; the next tuning or gate will use it.")
-    return LoadedCase(case, image, label > 0 if label_value == 0 else label == label_value)
+    return LoadedCase(case, windowed(image, window), label > 0 if label_value == 0 else label == label_value)
 
 
-def load_cases(cases: Sequence[LabelledCase], label_value: int = 0) -> Iterator[LoadedCase | SkippedCase]:
+def load_cases(cases: Sequence[LabelledCase], label_value: int = 0, window: str = "") -> Iterator[LoadedCase | SkippedCase]:
     """Read one case after the other; only the one that was yielded last need be in memory."""
     for case in cases:
         try:
-            yield load_case(case, label_value)
+            yield load_case(case, label_value, window)
         except (ImageError, LabelError) as error:
             yield SkippedCase(case.case, str(error))
         except OSError as error:

@@ -8,7 +8,9 @@
     ├── BaseModelError      (RuntimeError)  a base network that is missing, altered or does not fit its description
     ├── AdapterError        (ValueError)    adapter weights that do not belong to this base or layout, or are not finite
     ├── SegmentationCancelledError (RuntimeError)  the caller asked to stop
+    │   └── EncodeInterruptedError  an encode that gave way to a click; it never leaves the segmenter
     ├── TuningError         (RuntimeError)  local tuning that cannot start or go on
+    ├── AuditError          (RuntimeError)  the audit log took no line
     └── RegistryError       (RuntimeError)  the adapter registry refuses or cannot do what was asked
         └── UnknownVersionError (KeyError)  no version of that id
 
@@ -49,8 +51,16 @@ class SegmentationCancelledError(FedscaError, RuntimeError):
     """A segmentation that was stopped because its caller asked for it; there is no result."""
 
 
+class EncodeInterruptedError(SegmentationCancelledError):
+    """An encode that was ended because somebody clicked; it is done again."""
+
+
 class TuningError(FedscaError, RuntimeError):
     """Local tuning that cannot start or go on."""
+
+
+class AuditError(FedscaError, RuntimeError):
+    """The audit log took no line, so what was asked is not done, or is not written down."""
 
 
 class RegistryError(FedscaError, RuntimeError):

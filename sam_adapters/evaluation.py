@@ -126,19 +126,21 @@ def evaluate(
     kinds: Sequence[EvaluationKind] = EVALUATION_KINDS,
     slices_per_case: int | None = None,
     label_value: int = 0,
+    window: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[CaseScore]:
     """Read cases and score them, one after the other.
 
     Args:
         slices_per_case: evaluate only so many of a case's largest slices; None for all with target.
+        window: `SiteSettings.window`.
 
     Raises:
         ImageError, LabelError: a case cannot be read.
     """
     scores: list[CaseScore] = []
     for number, case in enumerate(cases, start=1):
-        scores += score_cases(segmenter, [evaluation_case(load_case(case, label_value), slices_per_case)], kinds)
+        scores += score_cases(segmenter, [evaluation_case(load_case(case, label_value, window), slices_per_case)], kinds)
         if progress is not None:
             progress(number, len(cases))
     return scores

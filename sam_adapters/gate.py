@@ -326,7 +326,7 @@ def _validation(
     cases: list[EvaluationCase] = []
     skipped: list[SkippedCase] = []
     contents: list[tuple[str, str, str]] = []
-    for loaded in load_cases(validation, settings.label_value):
+    for loaded in load_cases(validation, settings.label_value, settings.window):
         if isinstance(loaded, SkippedCase):
             skipped.append(loaded)
             continue

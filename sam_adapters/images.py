@@ -4,6 +4,7 @@ Arrays are (k, j, i), colour pictures (k, j, i, 3). Nothing here keeps state: ev
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from sam_adapters.dicom_series import series_files
+from sam_adapters.dicom_series import modality_of, series_files
 from sam_adapters.errors import ImageError, LabelError
 from sam_adapters.geometry import Geometry
-from sam_adapters.image_checks import require_whole_jpeg, require_whole_nifti
+from sam_adapters.image_checks import is_finite_nifti, require_content, require_own_voxels, require_whole_jpeg, require_whole_nifti
 from sam_adapters.mask_files import write_mask_file
 from sam_adapters.native_headers import native_header
 
@@ -35,12 +36,14 @@ class MedicalImage:
         geometry: where the voxels lie.
         content_hash: sha256 (hex) over type, shape, geometry and voxels; the same image in another file has the same hash.
         picture: True for PNG and JPEG, which say nothing of the patient's space.
+        modality: DICOM modality (CT, MR …); "" for other formats and where the file does not say.
     """
 
     array: NDArray[Any]
     geometry: Geometry
     content_hash: str
     picture: bool = False
+    modality: str = ""
 
     @property
     def is_picture(self) -> bool:
@@ -61,13 +64,14 @@ def read_image(path: Path) -> MedicalImage:
         ImageError: the path is missing, not an image of a known format, damaged, empty, above `MAX_IMAGE_BYTES`, has more than three
             spatial axes, or has channels that are neither grey nor RGB(A). Transparency of an RGBA picture is dropped.
     """
-    image = _read(path)
+    image = _read(path, image=True)
     array = _voxels(image, path)
     if array.dtype.kind not in "iuf":
         raise ImageError(f"{path.name} holds values of type {array.dtype}, expected real numbers.")
     geometry = _geometry(image, path)
     array.setflags(write=False)
-    return MedicalImage(array, geometry, _content_hash(array, geometry), image_extension(path) in PICTURE_EXTENSIONS)
+    picture = image_extension(path) in PICTURE_EXTENSIONS
+    return MedicalImage(array, geometry, _content_hash(array, geometry), picture, modality_of(path))
 
 
 def read_label(path: Path, like: MedicalImage | None = None) -> NDArray[Any]:
@@ -90,6 +94,8 @@ def read_label(path: Path, like: MedicalImage | None = None) -> NDArray[Any]:
         array = array[..., 0]
     if like is not None:
         _require_same_grid(geometry, like, path)
+    if array.dtype.kind == "f" and image_extension(path) in (".nii", ".nii.gz") and not is_finite_nifti(path):
+        raise LabelError(f"{path.name} holds values that are not numbers, expected label values 0, 1, 2 …")
     return _whole_numbers(array, path)
 
 
@@ -120,26 +126,55 @@ def write_mask(mask: NDArray[Any], like: MedicalImage, path: Path) -> None:
     write_mask_file(values.astype(np.uint8 if largest <= 255 else np.uint16), like.geometry, path, extension)
 
 
-def _read(path: Path) -> sitk.Image:
+def check_image(path: Path) -> None:
+    """Check that `read_image` could read a file or DICOM series; large NIfTI volumes are not held in memory for that.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    if path.is_dir():
+        files = series_files(path)
+        _check_size(_information(files[0]), path, slices=len(files))
+        return
+    reader = _checked_reader(path, image=True)
+    _geometry(reader, path)
+    if image_extension(path) not in (".nii", ".nii.gz"):  # those are known to be whole; of the others only reading tells
+        _execute(path, reader.Execute)
+
+
+def header_geometry(path: Path) -> Geometry:
+    """Geometry of an image or label file by its header; the voxels may be missing. Raises ImageError, as `read_image`."""
+    return _geometry(_checked_reader(path, image=False, whole=False), path)
+
+
+def _read(path: Path, *, image: bool = False) -> sitk.Image:
     """The file or DICOM series as SimpleITK image, after all checks that need no voxels."""
     if path.is_dir():
         files = series_files(path)
         _check_size(_information(files[0]), path, slices=len(files))
         return _execute(path, lambda: sitk.ReadImage([str(file) for file in files]))
+    return _execute(path, _checked_reader(path, image=image).Execute)
+
+
+def _checked_reader(path: Path, *, image: bool, whole: bool = True) -> Any:
+    """A SimpleITK reader that has read the header of a file, after all checks that need no voxels."""
     if not path.is_file():
-        raise ImageError(f"There is no image {path}.")
+        raise ImageError(f"There is no image {path.name}.")
     extension = image_extension(path)
     if extension is None:
         raise ImageError(f"{path.name} has an unknown ending, expected one of {', '.join(IMAGE_EXTENSIONS)} or a folder of DICOM files.")
     if path.stat().st_size == 0:
         raise ImageError(f"{path.name} is empty (0 bytes): copy or export it again.")
+    require_own_voxels(path)
     reader = _information(path)
-    _check_size(reader, path)
-    if extension in (".nii", ".nii.gz"):
+    promised = _check_size(reader, path)
+    if image:
+        require_content(path, promised)
+    if whole and extension in (".nii", ".nii.gz"):
         require_whole_nifti(path)
-    elif extension in (".jpg", ".jpeg"):
+    elif whole and extension in (".jpg", ".jpeg"):
         require_whole_jpeg(path)
-    return _execute(path, reader.Execute)
+    return reader
 
 
 def _information(path: Path) -> Any:
@@ -155,20 +190,24 @@ def _execute(path: Path, action: Any) -> Any:
         return action()
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        detail = lines[-1] if lines else type(error).__name__
+        detail = (lines[-1] if lines else type(error).__name__).replace(str(path), path.name)
+        detail = re.sub(r"\(0x[0-9a-f]+\)", "", detail)  # ITK names its objects by their addresses
         raise ImageError(f"{path.name} cannot be read as an image; it is damaged, cut short or of another format ({detail}).") from error
 
 
-def _check_size(reader: Any, path: Path, slices: int = 1) -> None:
-    """Refuse, by its header, an image with too many axes, none or too many voxels."""
+def _check_size(reader: Any, path: Path, slices: int = 1) -> int:
+    """Refuse, by its header, an image with too many axes, none or too many voxels; returns the voxels' size in bytes."""
     size = [int(part) for part in reader.GetSize()]
     if len(size) not in (2, 3):
         raise ImageError(
             f"{path.name} has {len(size)} axes ({' × '.join(map(str, size))}), expected 2 or 3: export one time point or one channel."
         )
     pixel_type = reader.GetPixelID()
-    each = 1 if pixel_type < 0 else sitk.Image([1] * len(size), pixel_type, reader.GetNumberOfComponents()).GetSizeOfPixelComponent()
-    total = each * int(reader.GetNumberOfComponents()) * slices
+    channels = int(reader.GetNumberOfComponents())
+    if channels not in (1, 3, 4):
+        raise ImageError(f"{path.name} has {channels} channels, expected 1 (grey), 3 (RGB) or 4 (RGBA).")
+    each = 1 if pixel_type < 0 else sitk.Image([1] * len(size), pixel_type, channels).GetSizeOfPixelComponent()
+    total = each * channels * slices
     for part in size:
         total *= part
     if total > MAX_IMAGE_BYTES:
@@ -178,6 +217,7 @@ def _check_size(reader: Any, path: Path, slices: int = 1) -> None:
         )
     if total == 0:
         raise ImageError(f"{path.name} has no voxels ({' × '.join(map(str, size))}).")
+    return total
 
 
 def _voxels(image: sitk.Image, path: Path) -> NDArray[Any]:

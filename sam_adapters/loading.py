@@ -18,7 +18,7 @@ from sam_adapters.adapters import (
 from sam_adapters.bases import base_skeleton, load_base
 from sam_adapters.embedding_cache import EmbeddingCache
 from sam_adapters.schema import AdapterSchema
-from sam_adapters.segmenter import Segmenter
+from sam_adapters.segmenter import Segmenter, Turns
 from sam_adapters.settings import SiteSettings
 
 
@@ -44,19 +44,22 @@ def load_adapted(settings: SiteSettings, adapter_folder: Path | None = None) -> 
     return adapted
 
 
-def load_segmenter(settings: SiteSettings, adapter_folder: Path | None, version: str, cache: EmbeddingCache | None = None) -> Segmenter:
+def load_segmenter(
+    settings: SiteSettings, adapter_folder: Path | None, version: str, cache: EmbeddingCache | None = None, turns: Turns | None = None
+) -> Segmenter:
     """A segmenter that serves one adapter version; the version is folded into the base's weights, which makes a click quicker.
 
     Args:
         adapter_folder: the version's folder; None for the untuned base.
         version: the version's id, or `base`.
+        turns: locks shared with the machine's other segmenters.
 
     Raises:
         SettingError, BaseModelError, AdapterError: as `load_adapted` and `Segmenter`.
     """
     adapted = load_adapted(settings, adapter_folder)
     adapted.merge()
-    return Segmenter(adapted, version=version, device=settings.device, cache=cache, bf16=settings.bf16)
+    return Segmenter(adapted, version=version, device=settings.device, cache=cache, bf16=settings.bf16, turns=turns)
 
 
 def site_schema(settings: SiteSettings) -> AdapterSchema:

@@ -14,6 +14,10 @@ from torch.nn import functional
 
 from sam_adapters.errors import ImageError
 
+MASK_LOGIT = 16.0
+"""How sure a mask made by a person is taken to be, as a logit. LiteMedSAM's own answers reach 5 to 18 inside a target; given the true mask
+besides the box, its mean Dice on 15 slices of five kinds was 0.72 at 4, 0.81 at 8 and 0.83 at 16."""
+
 
 @dataclass(frozen=True)
 class SliceFit:
@@ -90,6 +94,23 @@ def prepare_mask(mask: NDArray[Any], image_size: int) -> NDArray[np.float32]:
     square = np.zeros((image_size, image_size), np.float32)
     square[: fit.resized[0], : fit.resized[1]] = resize((mask > 0).astype(np.float32)[None], fit.resized)[0]
     return square
+
+
+def mask_logits(mask: NDArray[Any], image_size: int, side: int) -> NDArray[np.float32]:
+    """A mask that a person made or edited, as the logits of an earlier answer: what `SlicePrompts.mask` takes.
+
+    Args:
+        mask: (h, w), not 0 on the target, in pixels of the slice.
+        image_size: side S of the network's input.
+        side: side m of the decoder's own masks, which cover the same square as the input.
+
+    Returns:
+        (m, m) float32: `MASK_LOGIT` where a pixel is all target, -`MASK_LOGIT` where there is none (also in the padding), linear in the
+        share between: above 0 where more than half of a pixel is target.
+    """
+    share = resize(prepare_mask(mask, image_size)[None], (side, side))[0]
+    logits: NDArray[np.float32] = (MASK_LOGIT * (2 * np.clip(share, 0, 1) - 1)).astype(np.float32)
+    return logits
 
 
 def restore_logits(logits: NDArray[np.float32], prepared: PreparedSlice | SliceFit) -> NDArray[np.float32]:

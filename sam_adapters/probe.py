@@ -118,7 +118,7 @@ def _mean_direction(
     """Mean of the unit-norm gradients of the first `limit` usable cases, (n,), and their number."""
     total = np.zeros(adapted.schema.size)
     count = 0
-    for loaded in load_cases(cases, settings.label_value):
+    for loaded in load_cases(cases, settings.label_value, settings.window):
         if count == limit:
             break
         if isinstance(loaded, SkippedCase):

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DatabaseError
 from sam_adapters import adapter_store
 from sam_adapters import registry_rows as rows
 from sam_adapters import registry_schema as tables
+from sam_adapters.audit import AuditLog
 from sam_adapters.errors import RegistryError
 from sam_adapters.provenance import BASE, Kind, Provenance, checked_version_id, utc_now
 from sam_adapters.registry_records import Action, Decision, RoundRecord, Tuning, TuningStatus, Version, VersionState
@@ -47,6 +48,7 @@ class Registry:
         self._path = site.registry_file
         self._adapters = site.adapters
         self._engine = tables.open_database(self._path, timeout=timeout)
+        self._audit = AuditLog(site.audit_file)
         self._owner = os.getpid()
         weakref.finalize(self, self._engine.dispose).atexit = False
         self.recover()
@@ -163,6 +165,7 @@ class Registry:
         Raises:
             UnknownVersionError: this site has no such version.
             RegistryError: the text is not an id, the folder is damaged, or the generation has changed.
+            AuditError: done, but the audit log took no line about it.
         """
         if version_id != BASE:
             self.folder(version_id)
@@ -172,9 +175,12 @@ class Registry:
                 raise RegistryError(
                     f"{version_id} was not activated: {now.version} became active while this was being decided. Compare again."
                 )
-            if now.version != version_id:
+            changed = now.version != version_id
+            if changed:
                 rows.switch(connection, now, version_id, returns_to=now.number)
                 rows.write_decision(connection, "activated", version_id, now.version, reason, by, figures)
+        if changed:
+            self._audit.record("version_activated", who=by, version=version_id, before=now.version, reason=reason)
         return None if version_id == BASE else self.get(version_id)
 
     def rollback(self, *, reason: str, by: str) -> Version | None:
@@ -187,6 +193,7 @@ class Registry:
 
         Raises:
             RegistryError: there is nothing to go back to.
+            AuditError: done, but the audit log took no line about it.
         """
         with self._writing() as connection:
             now = rows.present_activation(connection)
@@ -194,6 +201,7 @@ class Registry:
             note = "".join(f" ({version_id} was passed over: its folder is damaged.)" for version_id in passed_over)
             rows.switch(connection, now, target.version, returns_to=target.returns_to)
             rows.write_decision(connection, "rolled back", target.version, now.version, reason + note, by, None)
+        self._audit.record("version_rolled_back", who=by, version=target.version, before=now.version, reason=reason)
         return None if target.version == BASE else self.get(target.version)
 
     def _rollback_target(self, connection: Connection, now: rows.Activation) -> tuple[rows.Activation, list[str]]:

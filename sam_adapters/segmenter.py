@@ -1,11 +1,14 @@
 """Slices and prompts in, masks out: numpy at both ends, the network in between.
 
-Threads: a Segmenter may be used from several threads. One lock per segmenter guards its network; it is held for one encoder or decoder
-call at a time, never while slices are prepared or masks resized, and never while waiting for anything else. It is served first come,
-first served, so a click waits for at most one batch of a volume that is being segmented in the background. The embedding cache has a
-lock of its own, which is never held while this one is taken.
+Threads: a Segmenter may be used from several threads. `Turns` holds two locks, one for encoder and one for decoder calls, that may be
+shared by all segmenters of a machine; each is held for one call, never while slices are prepared or masks resized, and a thread holds
+one of them at a time. They are granted by priority, so a click waits for at most the one batch that is in flight, whatever else is
+queued; an engine that can be interrupted gives that up too, and does it again when nobody clicks. `Turns` has a mutex of its own for the
+interruption, taken inside the encode lock and held for a moment. The embedding cache has locks of its own, which are
+never held while one of these is asked for.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,36 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sam_adapters.adapters import AdaptedNetwork
-from sam_adapters.embedding_cache import EmbeddingCache, EmbeddingKey, SliceKey
-from sam_adapters.errors import PromptError, SegmentationCancelledError, SettingError
-from sam_adapters.fair_lock import FairLock
-from sam_adapters.preprocess import SliceFit, prepare_slice, restore_logits
-from sam_adapters.prompt_decoding import decode_prompts, to_network
+from sam_adapters.embedding_cache import Embedding, EmbeddingCache, EmbeddingKey, SliceKey
+from sam_adapters.errors import EncodeInterruptedError, PromptError, SegmentationCancelledError, SettingError
+from sam_adapters.preprocess import PreparedSlice, prepare_slice, restore_logits
+from sam_adapters.priority_lock import Priority, PriorityLock
+from sam_adapters.prompt_decoding import to_network
 from sam_adapters.prompts import Axis, SlicePrompts, put_slice, slice_count, slice_size, take_slice
+from sam_adapters.runner import Runner, TorchRunner
 
-BATCH_CPU = 1  # on a CPU a larger batch is no faster, and a click would wait longer
-BATCH_CUDA = 8
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """A slice as the encoder sees it.
-
-    Attributes:
-        features: (256, e, e) float32 on the segmenter's device; never changed after it is made.
-        fit: where the slice lies in the network's square input.
-    """
-
-    features: Tensor
-    fit: SliceFit
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it holds."""
-        return self.features.nbytes
+MOST_INTERRUPTIONS = 10
+"""An encode that clicks have ended so often is left in peace: prefetching and volumes go on, slowly, however much is clicked."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +66,54 @@ class VolumeResult:
     uncertainty: dict[int, float]
 
 
+class Turns:
+    """Whose turn it is to use a machine's processor: one encoder call and one decoder call at a time.
+
+    Attributes:
+        encode, decode: the two locks.
+    """
+
+    def __init__(self) -> None:
+        self.encode = PriorityLock()
+        self.decode = PriorityLock()
+        self._mutex = threading.Lock()
+        self._clicks = 0
+        self._interrupt: Callable[[], None] | None = None
+
+    @contextmanager
+    def click(self) -> Iterator[None]:
+        """Somebody waits for one answer, of an encode and a decode perhaps: nothing less urgent is begun meanwhile, and an encode in flight
+        that can be interrupted is."""
+        with self.encode.only_clicks(), self.decode.only_clicks():
+            with self._mutex:
+                self._clicks += 1
+                if self._interrupt is not None:
+                    self._interrupt()
+            try:
+                yield
+            finally:
+                with self._mutex:
+                    self._clicks -= 1
+
+    @contextmanager
+    def encoding(self, priority: Priority, interrupt: Callable[[], None] | None) -> Iterator[None]:
+        """One encoder call. `interrupt` ends it early when somebody clicks; None for a call that must not be ended.
+
+        Raises:
+            EncodeInterruptedError: somebody clicked before it began.
+        """
+        with self.encode.turn(priority):
+            with self._mutex:
+                if interrupt is not None and self._clicks:
+                    raise EncodeInterruptedError("Somebody clicked.")
+                self._interrupt = interrupt
+            try:
+                yield
+            finally:
+                with self._mutex:
+                    self._interrupt = None
+
+
 class Segmenter:
     """An adapted network that serves one adapter version.
 
@@ -90,6 +123,11 @@ class Segmenter:
         device: `cpu`, `cuda`, `cuda:<n>` or `auto` (CUDA if there is one).
         cache: shared or own embedding cache; None keeps no embeddings.
         bf16: bfloat16 autocast of the encoder on the CPU too; on CUDA it is used wherever the device has it.
+        turns: shared with the other segmenters of this machine; None for locks of its own.
+
+    Attributes:
+        turns: whose turn it is; `turns.click()` around all the work for one click.
+        runner: the engine that computes; PyTorch, until another that holds the same network and adapters is put into its place.
 
     Raises:
         SettingError: the device is not there.
@@ -103,16 +141,32 @@ class Segmenter:
         device: str | torch.device = "cpu",
         cache: EmbeddingCache | None = None,
         bf16: bool = False,
+        turns: Turns | None = None,
     ) -> None:
         self.adapted = adapted
         self.version = version
         self.cache = cache
         self.device = resolve_device(device)
-        self.bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if self.device.type == "cuda" else bf16
-        self.batch = BATCH_CUDA if self.device.type == "cuda" else BATCH_CPU
-        self._lock = FairLock()
+        half = torch.cuda.is_bf16_supported(including_emulation=False) if self.device.type == "cuda" else bf16
         adapted.network.to(self.device)
         adapted.set_training(False)
+        self.turns = turns or Turns()
+        self.runner: Runner = TorchRunner(adapted.network, self.device, bf16=half)
+
+    @property
+    def engine_name(self) -> str:
+        """What computes now, e.g. `torch-cpu-float32`."""
+        return self.runner.name
+
+    @property
+    def compiled(self) -> bool:
+        """Whether something else than eager PyTorch computes."""
+        return not isinstance(self.runner, TorchRunner)
+
+    @property
+    def batch(self) -> int:
+        """Slices that go through the encoder at once."""
+        return self.runner.batch
 
     @property
     def base(self) -> str:
@@ -124,73 +178,98 @@ class Segmenter:
         """Side of the network's square input in pixels."""
         return self.adapted.network.image_size
 
-    def encode(self, slice_pixels: NDArray[Any], *, key: SliceKey | None = None) -> Embedding:
+    def encode(self, slice_pixels: NDArray[Any], *, key: SliceKey | None = None, priority: Priority = Priority.CLICK) -> Embedding:
         """Embedding of one slice (h, w) or (h, w, 3); taken from the cache if `key` names a slice that is in it.
 
         Raises:
             ImageError: the slice cannot be used.
         """
-        return self.encode_many([slice_pixels], keys=[key])[0]
+        return self.encode_many([slice_pixels], keys=[key], priority=priority)[0]
 
-    def encode_many(self, slices: Sequence[NDArray[Any]], *, keys: Sequence[SliceKey | None] | None = None) -> list[Embedding]:
+    def encode_many(
+        self,
+        slices: Sequence[NDArray[Any]],
+        *,
+        keys: Sequence[SliceKey | None] | None = None,
+        priority: Priority = Priority.CLICK,
+    ) -> list[Embedding]:
         """Embeddings of several slices, in batches. Raises as `encode`."""
         names = [self._key(key) for key in keys] if keys is not None else [None] * len(slices)
-        found = [self.cache.get(name) if self.cache is not None and name is not None else None for name in names]
+        found = [self._cached(name) for name in names]
         missing = [place for place, embedding in enumerate(found) if embedding is None]
         for start in range(0, len(missing), self.batch):
             places = missing[start : start + self.batch]
-            for place, embedding in zip(places, self._encode_batch([slices[place] for place in places]), strict=True):
+            made = self._encode_batch([slices[place] for place in places], [names[place] for place in places], priority)
+            for place, embedding in zip(places, made, strict=True):
                 found[place] = embedding
-                name = names[place]
-                if self.cache is not None and name is not None:
-                    self.cache.put(name, embedding)
         return [embedding for embedding in found if embedding is not None]
 
-    def decode(self, embedding: Embedding, prompts: SlicePrompts) -> Decoded:
+    def cached(self, key: SliceKey) -> bool:
+        """Whether the next `encode` of this slice is spared the encoder."""
+        name = self._key(key)
+        return self._in_memory(name) is not None
+
+    def decode(self, embedding: Embedding, prompts: SlicePrompts, *, priority: Priority = Priority.CLICK) -> Decoded:
         """A mask for one slice; empty prompts leave the network to segment on its own.
 
         Raises:
             PromptError: a prompt lies outside the slice or is malformed.
         """
-        return self.decode_many([(embedding, prompts)])[0]
+        return self.decode_many([(embedding, prompts)], priority=priority)[0]
 
-    def decode_many(self, items: Sequence[tuple[Embedding, SlicePrompts]]) -> list[Decoded]:
+    def decode_many(self, items: Sequence[tuple[Embedding, SlicePrompts]], *, priority: Priority = Priority.CLICK) -> list[Decoded]:
         """Masks for several slices at once, each exactly what it is alone up to rounding. Raises as `decode`."""
         decoded: list[Decoded] = []
         for start in range(0, len(items), self.batch):
-            decoded += self._decode_batch(items[start : start + self.batch])
+            decoded += self._decode_batch(items[start : start + self.batch], priority)
         return decoded
 
-    def _encode_batch(self, slices: Sequence[NDArray[Any]]) -> list[Embedding]:
+    def _encode_batch(self, slices: Sequence[NDArray[Any]], names: Sequence[EmbeddingKey | None], priority: Priority) -> list[Embedding]:
         prepared = [prepare_slice(pixels, self.image_size) for pixels in slices]
-        pixels = torch.from_numpy(np.stack([item.pixels for item in prepared]))
-        # the decoder stays in float32: it is quick, and its logits are what the radiologist sees
-        with self._network_call(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            features = self.adapted.network.encode(pixels.to(self.device)).float()
-        return [Embedding(row.clone(), item.fit) for row, item in zip(features, prepared, strict=True)]
+        for attempt in range(MOST_INTERRUPTIONS + 1):
+            may_end = priority > Priority.CLICK and attempt < MOST_INTERRUPTIONS
+            try:
+                with self.turns.encoding(priority, self.runner.interrupt if may_end else None):
+                    return self._encode_missing(prepared, names)
+            except EncodeInterruptedError:
+                continue
+        raise AssertionError("an encode that nobody may interrupt was interrupted")
 
-    def _decode_batch(self, items: Sequence[tuple[Embedding, SlicePrompts]]) -> list[Decoded]:
-        network = self.adapted.network
+    def _encode_missing(self, prepared: Sequence[PreparedSlice], names: Sequence[EmbeddingKey | None]) -> list[Embedding]:
+        # whoever had the turn before may have made the very same: a click on a slice that was being prefetched
+        found = [self._in_memory(name) for name in names]
+        places = [place for place, embedding in enumerate(found) if embedding is None]
+        if places:
+            features = self.runner.encode(np.stack([prepared[place].pixels for place in places]))
+            for row, place in enumerate(places):
+                found[place] = Embedding(features[row].clone(), prepared[place].fit)
+                self._keep(names[place], found[place])
+        return [embedding for embedding in found if embedding is not None]
+
+    def _decode_batch(self, items: Sequence[tuple[Embedding, SlicePrompts]], priority: Priority) -> list[Decoded]:
         prompts = [to_network(prompts, embedding.fit) for embedding, prompts in items]
-        side = 4 * network.embedding_size
+        side = 4 * self.adapted.network.embedding_size
         for item in prompts:
             if item.mask is not None and item.mask.shape != (side, side):
                 raise PromptError(f"Previous mask of shape {list(item.mask.shape)}, expected [{side}, {side}]: pass `low_res` on.")
-        with self._network_call():
-            features = torch.stack([embedding.features.to(self.device) for embedding, _ in items])
-            low_res, iou = decode_prompts(network, features, prompts)
-            logits = network.upscale(low_res).cpu().numpy()
-            low, scores = low_res.cpu().numpy(), iou.cpu().numpy()
+        runner = self.runner
+        with (self.turns.decode if runner.overlapping else self.turns.encode).turn(priority):
+            low_res, scores = runner.decode([embedding.features for embedding, _ in items], prompts)
+        logits = self.adapted.network.upscale(torch.from_numpy(low_res)[:, None])[:, 0].numpy()
         return [
-            Decoded(restore_logits(logits[row, 0], embedding.fit), float(scores[row, 0]), low[row, 0])
+            Decoded(restore_logits(logits[row], embedding.fit), float(scores[row]), low_res[row])
             for row, (embedding, _) in enumerate(items)
         ]
 
-    @contextmanager
-    def _network_call(self) -> Iterator[None]:
-        """Sole use of the network, without gradients."""
-        with self._lock, torch.inference_mode():
-            yield
+    def _cached(self, name: EmbeddingKey | None) -> Embedding | None:
+        return self.cache.get(name) if self.cache is not None and name is not None else None
+
+    def _in_memory(self, name: EmbeddingKey | None) -> Embedding | None:
+        return self.cache.in_memory(name) if self.cache is not None and name is not None else None
+
+    def _keep(self, name: EmbeddingKey | None, embedding: Embedding | None) -> None:
+        if self.cache is not None and name is not None and embedding is not None:
+            self.cache.put(name, embedding)
 
     def _key(self, key: SliceKey | None) -> EmbeddingKey | None:
         if key is None:
@@ -205,6 +284,7 @@ def segment_volume(
     *,
     axis: Axis = "k",
     content_hash: str | None = None,
+    priority: Priority = Priority.VOLUME,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> VolumeResult:
@@ -215,6 +295,7 @@ def segment_volume(
         prompts: by slice index: only these slices are segmented. None: every slice, without prompts.
         axis: what the slices are perpendicular to.
         content_hash: names the image in the embedding cache; None keeps its embeddings out of it.
+        priority: how urgent its calls of the network are.
         progress: called with slices done and slices in all, from this thread.
         cancelled: asked before each batch.
 
@@ -236,8 +317,10 @@ def segment_volume(
             raise SegmentationCancelledError(f"Segmentation was cancelled after {start} of {len(order)} slices.")
         indices = order[start : start + segmenter.batch]
         keys = [None if content_hash is None else SliceKey(content_hash, axis, index) for index in indices]
-        embeddings = segmenter.encode_many([take_slice(array, axis, index) for index in indices], keys=keys)
-        decoded = segmenter.decode_many([(embedding, wanted[index]) for embedding, index in zip(embeddings, indices, strict=True)])
+        embeddings = segmenter.encode_many([take_slice(array, axis, index) for index in indices], keys=keys, priority=priority)
+        decoded = segmenter.decode_many(
+            [(embedding, wanted[index]) for embedding, index in zip(embeddings, indices, strict=True)], priority=priority
+        )
         for index, answer in zip(indices, decoded, strict=True):
             put_slice(mask, axis, index, answer.mask)
             iou[index], uncertainty[index] = answer.iou, mean_entropy(answer.logits)

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 from sam_adapters import atomic
 from sam_adapters.errors import SettingError
+from sam_adapters.intensity_window import parse_window
 from sam_adapters.site_directory import checked_site_name
 
 PromptKind = Literal["box", "point", "mask", "none"]
@@ -45,6 +46,7 @@ class SiteSettings:
         gate_slices_per_case: slices of a validation case that the gate looks at; the largest ones are taken, always the same.
         validation_fraction: fraction of patients kept for validation where no split.json says otherwise.
         threads: CPU threads of torch; 0 leaves torch's default.
+        window: range of values that the network sees: "" (each slice's own), "auto" or "LOW..HIGH"; see `intensity_window`.
     """
 
     name: str = "site"
@@ -68,6 +70,7 @@ class SiteSettings:
     gate_slices_per_case: int = 3
     validation_fraction: float = 0.2
     threads: int = 0
+    window: str = "auto"
 
     def __post_init__(self) -> None:
         checked_site_name(self.name)
@@ -99,6 +102,7 @@ class SiteSettings:
         _check(1 <= self.gate_slices_per_case <= 10_000, "gate_slices_per_case", self.gate_slices_per_case, "1 to 10000")
         _check(0 < self.validation_fraction < 1, "validation_fraction", self.validation_fraction, "between 0 and 1")
         _check(0 <= self.threads <= 1024, "threads", self.threads, "0 (torch's default) to 1024")
+        parse_window(self.window)
         _check(bool(self.label_name.strip()), "label_name", self.label_name, "a name")
         device_known = self.device in ("auto", "cpu", "cuda") or (self.device.startswith("cuda:") and self.device[5:].isdigit())
         _check(device_known, "device", self.device, "auto, cpu, cuda or cuda:<n>")

@@ -4,9 +4,11 @@
 <site>/registry.sqlite     versions, states, decisions
 <site>/adapters/<id>/      immutable PEFT folders, named by content hash
 <site>/labels.jsonl        append-only label log
+<site>/audit.jsonl         append-only audit log (`sam_adapters.audit`)
 <site>/studies/            MONAI Label local datastore, labels in studies/labels/<tag>/
 <site>/work/               checkpoints, progress and leftovers that may be deleted while nothing runs
 <site>/split.json          optional: {"train": [...], "val": [...], "test": [...]}
+<site>/sent-labels.json    with studies on a DICOMweb server: the labels that it has (`monailabel_app.label_delivery`)
 <site>/patients.json       optional: {"<case>": "<patient>"}, so that one patient never stands on both sides of a split
 """
 
@@ -62,6 +64,10 @@ class SiteDirectory:
     @property
     def label_log_file(self) -> Path:
         return self.root / "labels.jsonl"
+
+    @property
+    def audit_file(self) -> Path:
+        return self.root / "audit.jsonl"
 
     @property
     def studies(self) -> Path:

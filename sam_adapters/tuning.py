@@ -49,6 +49,7 @@ class TuningSettings:
         prompt_kinds: kinds of prompt that each slice is shown with.
         label_value: label value that is the target; 0 for every value above 0.
         bf16: bfloat16 autocast on the CPU; on CUDA it is used where the device has it.
+        window: range of values that the network sees, see `intensity_window`.
         checkpoint_every: steps between checkpoints.
     """
 
@@ -59,6 +60,7 @@ class TuningSettings:
     prompt_kinds: tuple[PromptKind, ...] = PROMPT_KINDS
     label_value: int = 0
     bf16: bool = False
+    window: str = ""
     checkpoint_every: int = 5
 
     @classmethod
@@ -72,6 +74,7 @@ class TuningSettings:
             prompt_kinds=settings.tune_kinds,
             label_value=settings.label_value,
             bf16=settings.bf16,
+            window=settings.window,
         )
 
 
@@ -141,7 +144,7 @@ def tune(
     place = resolve_device(device)
     adapted.network.to(place)
     plan, skipped = _plan(adapted.network.image_size, cases, settings)
-    run = _Run(adapted, settings, place, _cut_slices(cases, plan, adapted.network.image_size, settings.label_value))
+    run = _Run(adapted, settings, place, _cut_slices(cases, plan, adapted.network.image_size, settings))
     fingerprint = _fingerprint(adapted, cases, settings, place)
     state = load_checkpoint(checkpoint, fingerprint, run.parameters, run.optimizer) if checkpoint else None
     losses = list(state.losses) if state else []
@@ -243,7 +246,7 @@ def _plan(image_size: int, cases: Sequence[LabelledCase], settings: TuningSettin
 
 
 def _cut_slices(
-    cases: Sequence[LabelledCase], plan: Sequence[Sequence[Sample]], image_size: int, label_value: int
+    cases: Sequence[LabelledCase], plan: Sequence[Sequence[Sample]], image_size: int, settings: TuningSettings
 ) -> dict[SliceKey, TrainingSlice]:
     """Read the planned cases once more, one at a time, and keep the planned slices."""
     wanted: dict[int, set[int]] = {}
@@ -252,7 +255,8 @@ def _cut_slices(
             wanted.setdefault(sample.case, set()).add(sample.slice)
     numbers = sorted(wanted)
     slices: dict[SliceKey, TrainingSlice] = {}
-    for number, loaded in zip(numbers, load_cases([cases[number] for number in numbers], label_value), strict=True):
+    chosen = [cases[number] for number in numbers]
+    for number, loaded in zip(numbers, load_cases(chosen, settings.label_value, settings.window), strict=True):
         if isinstance(loaded, SkippedCase):
             raise TuningError(f"Case {loaded.case} changed while the tuning started ({loaded.reason}): start it again.")
         depth = loaded.target.shape[0]

@@ -47,8 +47,11 @@ class LazyCommand:
 
 COMMANDS = (
     LazyCommand("demo", "Run the whole loop here: hospitals, server, tuning, rounds, report.", "fed_backend.demo.command", "demo"),
+    LazyCommand("serve", "A hospital's server: MONAI Label, hardened.", "fed_backend.cli.handed_on", "serve_app"),
+    LazyCommand("users", "Users of a hospital's server: add, list, remove, password, roles.", "fed_backend.cli.handed_on", "users_app"),
     LazyCommand("doctor", "Say what is installed, what is missing and how to get it.", "fed_backend.cli.doctor", "doctor"),
     LazyCommand("adapters", "A site's versions: list, show, activate, roll back, export.", "fed_backend.cli.adapters", "adapters_app"),
+    LazyCommand("bench", "Measure: how fast clicks are answered, how many a case takes, a soak.", "fed_backend.cli.bench", "bench_app"),
     LazyCommand("server", "The federation's server: SuperLink, SGCA and rounds.", "fed_backend.cli.federation", "server_app"),
     LazyCommand("site", "A hospital's side of the federation: join, status.", "fed_backend.cli.federation", "site_app"),
 )

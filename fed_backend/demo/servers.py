@@ -60,6 +60,7 @@ def site_settings(hospital: Hospital, plan: DemoPlan, options: DemoOptions) -> d
         "tune_steps": str(plan.level.steps),
         "seed": str(options.seed),
         "threads": "1",
+        "cpu_engine": "torch",  # every version serves for minutes only: compiling each of them would cost more than it saves
         "uncertainty": "true" if options.strategy == "least_certain" else "false",
         **plan.extra_settings,
     }

@@ -132,6 +132,12 @@ class TestPackages:
         broken = doctor_packages.torchvision_check("0.20.0")  # says it is installed; importing it fails here
         assert (broken.status, broken.remedy) == ("missing", "pip uninstall torchvision")
 
+    def test_telemetry_must_not_be_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert doctor_packages.telemetry_check().status == "ok"
+        monkeypatch.setattr(doctor_packages, "installed_version", lambda _: "2025.2.0")
+        check = doctor_packages.telemetry_check()
+        assert (check.status, check.remedy) == ("warning", "pip uninstall openvino-telemetry")
+
     def test_imports(self) -> None:
         assert statuses(doctor_packages.import_checks(GOOD_PROBE)) == {"imports": "ok"}
         broken = {"imports": {"torch": None, "peft": "RuntimeError: operator torchvision::nms does not exist"}}

@@ -26,7 +26,7 @@ import monailabel_app
 
 APP_FOLDER = Path(monailabel_app.__file__).parent
 START_SECONDS = 240.0
-ALWAYS = {"image_size": "128", "device": "cpu"}
+ALWAYS = {"image_size": "128", "device": "cpu", "cpu_engine": "torch"}  # compiling costs seconds a server; test_engines.py lets it
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,15 @@ class Server:
 
 
 @contextmanager
-def running_server(folder: Path, studies: Path, conf: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Start `monailabel start_server`, wait until it answers, and stop it with all that it started."""
+def running_server(folder: Path, studies: Path, conf: Mapping[str, str] | None = None, *, ready: str = "/info/") -> Iterator[Server]:
+    """Start `monailabel start_server`, wait until it answers at `ready`, and stop it with all that it started."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = start_process(folder, studies, port, {**ALWAYS, **(conf or {})})
     server = Server(f"http://127.0.0.1:{port}", folder, studies, process)
     try:
-        wait_until(lambda: answers(server), START_SECONDS, what="the server to answer", note=server.log)
+        wait_until(lambda: answers(server, ready), START_SECONDS, what="the server to answer", note=server.log)
         yield server
     finally:
         stop(process)
@@ -110,12 +110,12 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
     psutil.wait_procs(children, timeout=10)
 
 
-def answers(server: Server) -> bool:
-    """Whether `GET /info/` answers; raises when the process has ended instead."""
+def answers(server: Server, path: str = "/info/") -> bool:
+    """Whether `GET` of a path answers; raises when the process has ended instead."""
     if server.process.poll() is not None:
         raise AssertionError(f"The server ended with {server.process.returncode}:\n{server.log()[-3000:]}")
     try:
-        return server.get("/info/", timeout=5).ok
+        return server.get(path, timeout=5).ok
     except requests.RequestException:
         return False
 

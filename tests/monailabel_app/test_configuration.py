@@ -65,11 +65,6 @@ def test_what_cannot_be_used_is_refused_with_a_sentence(tmp_path: Path, conf: di
         AppConfiguration.from_conf(str(tmp_path), conf)
 
 
-def test_remote_studies_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="not served yet"):
-        AppConfiguration.from_conf("https://pacs.example/dicom-web", {})
-
-
 def test_a_site_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingError, match="cannot be made"):

@@ -324,17 +324,15 @@ def test_a_saved_label_is_logged_with_the_version_that_proposed_it(scene: Scene,
     assert scene.server.status()["labels"]["total"] >= 1
 
 
-def test_a_label_on_another_grid_is_kept_but_not_used(scene: Scene, tmp_path: Path) -> None:
+def test_a_label_on_another_grid_is_refused_and_the_one_before_stays(scene: Scene, tmp_path: Path) -> None:
     straight = as_volume(scene.targets["slicer"].astype(np.uint8), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1))
-    sitk.WriteImage(straight, str(tmp_path / "label.nrrd"))
-    found = scene.server.put_label("slicer", tmp_path / "label.nrrd").json()["fedsca"]
-    assert (found["usable"], found["tuning"]["started"]) == (False, False)
-    assert "another grid" in found["problem"]
-    assert (scene.server.studies / "labels" / "final" / "slicer.nrrd").is_file()
-    assert scene.server.status()["labels"]["unusable"] == 1
+    sitk.WriteImage(straight, str(tmp_path / "straight.nrrd"))
     write_label(tmp_path / "label.nii.gz", scene.targets["slicer"])
     assert scene.server.put_label("slicer", tmp_path / "label.nii.gz").json()["fedsca"]["usable"] is True
-    assert scene.server.status()["labels"]["unusable"] == 0
+    assert "another grid" in sentence(scene.server.put_label("slicer", tmp_path / "straight.nrrd"), 422)
+    stored = scene.server.studies / "labels" / "final"
+    assert (stored / "slicer.nii.gz").read_bytes() == (tmp_path / "label.nii.gz").read_bytes()
+    assert not (stored / "slicer.nrrd").exists()
 
 
 def test_a_jpeg_is_labelled_with_a_png(scene: Scene, tmp_path: Path) -> None:

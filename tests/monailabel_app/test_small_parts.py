@@ -1,4 +1,4 @@
-"""Names of modules, label checks, uploads, background scoring and progress: the parts that need no server."""
+"""Names of modules, uploads, background scoring and progress: the parts that need no server."""
 
 import io
 import sys
@@ -14,13 +14,15 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel_app import app as app_module
 from monailabel_app.app_errors import RequestError
 from monailabel_app.http_layer import STATUS_OF
-from monailabel_app.label_check import label_problem
+from monailabel_app.image_cache import ImageCache
 from monailabel_app.server_file import ServerFile
 from monailabel_app.tuning_task import train_stats
 from monailabel_app.uncertainty_worker import spread_slices
 from monailabel_app.uploads import stored_upload, upload_name
 from sam_adapters import errors
-from tests.monailabel_app.server_process import APP_FOLDER, as_volume, blob, write_label, write_picture, write_volume
+from sam_adapters.cases import LabelledCase, load_case
+from sam_adapters.label_log import label_file_sha256
+from tests.monailabel_app.server_process import APP_FOLDER
 
 
 def test_no_module_is_named_like_another_package() -> None:
@@ -42,34 +44,6 @@ def test_monai_label_finds_the_app(tmp_path: Path) -> None:
 def test_every_error_has_an_answer() -> None:
     classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.FedscaError)]
     assert all(any(base in STATUS_OF for base in error_class.__mro__) for error_class in classes)
-
-
-def test_labels_on_their_images_grid_are_usable(tmp_path: Path) -> None:
-    inside = write_volume(tmp_path / "image.nii.gz")
-    for name in ("label.nii.gz", "label.nrrd", "label.seg.nrrd"):
-        write_label(tmp_path / name, inside)
-        assert label_problem(tmp_path / "image.nii.gz", tmp_path / name) is None
-
-
-def test_labels_on_another_grid_are_not(tmp_path: Path) -> None:
-    inside = write_volume(tmp_path / "image.nii.gz")
-    straight = as_volume(inside.astype(np.uint8), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1))
-    sitk.WriteImage(straight, str(tmp_path / "straight.nii.gz"))
-    write_label(tmp_path / "cropped.nii.gz", inside[:, 1:])
-    (tmp_path / "text.nii.gz").write_text("no image")
-    sitk.WriteImage(as_volume(blob()[0]), str(tmp_path / "intensities.nii.gz"))
-    assert "mm away" in str(label_problem(tmp_path / "image.nii.gz", tmp_path / "straight.nii.gz"))
-    assert "48 × 39 × 6 instead of 48 × 40 × 6" in str(label_problem(tmp_path / "image.nii.gz", tmp_path / "cropped.nii.gz"))
-    assert "cannot be read" in str(label_problem(tmp_path / "image.nii.gz", tmp_path / "text.nii.gz"))
-    assert "label values" in str(label_problem(tmp_path / "image.nii.gz", tmp_path / "intensities.nii.gz"))
-
-
-def test_a_pictures_label_needs_its_size_only(tmp_path: Path) -> None:
-    inside = write_picture(tmp_path / "image.png")
-    write_label(tmp_path / "label.nrrd", inside)  # with spacing and direction, as 3D Slicer writes it
-    assert label_problem(tmp_path / "image.png", tmp_path / "label.nrrd") is None
-    sitk.WriteImage(sitk.GetImageFromArray(inside[0, 1:].astype(np.uint8)), str(tmp_path / "small.png"))
-    assert "size 80 × 59 instead of 80 × 60" in str(label_problem(tmp_path / "image.png", tmp_path / "small.png"))
 
 
 @pytest.mark.parametrize(
@@ -107,3 +81,17 @@ def test_scored_slices_are_spread_evenly(count: int, wanted: int, indices: list[
 def test_progress_in_the_names_that_clients_know() -> None:
     stats = train_stats({"step": 3, "steps": 24})
     assert (stats["epoch"], stats["total_epochs"], stats["best_metric"]) == (3, 24, 0)
+
+
+def test_served_images_and_tuned_images_are_cut_off_alike(tmp_path: Path) -> None:
+    array = np.full((3, 20, 20), -1000, np.int16)
+    array[:, 4:16, 4:16] = 40
+    array[:, 8, 8] = 900
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "ct.nii.gz"))
+    sitk.WriteImage(sitk.GetImageFromArray((array > 0).astype(np.uint8)), str(tmp_path / "label.nii.gz"))
+    case = LabelledCase("ct", "ct", tmp_path / "ct.nii.gz", tmp_path / "label.nii.gz", label_file_sha256(tmp_path / "label.nii.gz"))
+    served = ImageCache(2**20, "auto").read(tmp_path / "ct.nii.gz")
+    tuned = load_case(case, window="auto").image
+    assert (served.array.min(), served.array.max()) == (-160, 240)
+    np.testing.assert_array_equal(served.array, tuned.array)
+    assert served.content_hash == tuned.content_hash

@@ -13,6 +13,7 @@ from sam_adapters.embedding_cache import EmbeddingCache, SliceKey
 from sam_adapters.errors import ImageError, PromptError, SegmentationCancelledError, SettingError
 from sam_adapters.loading import adapter_settings, load_adapted, load_segmenter, site_schema, write_untuned
 from sam_adapters.prompts import Axis, SlicePrompts, prompts_by_slice, take_slice
+from sam_adapters.runner import TorchRunner
 from sam_adapters.segmenter import Segmenter, mean_entropy, resolve_device, segment_volume
 from sam_adapters.settings import SiteSettings
 
@@ -77,7 +78,7 @@ def test_each_kind_of_prompt_gives_another_answer(segmenter: Segmenter) -> None:
 
 
 def test_many_at_once_are_what_each_is_alone(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenter, "batch", 3)
+    monkeypatch.setattr(segmenter.runner, "batch", 3)
     slices = [disc((48, 60))[0], disc((60, 20))[0], disc((64, 64))[0], disc((100, 30))[0]]
     prompts = [SlicePrompts(box=(1, 2, 18, 19)), SlicePrompts(points=((5, 5, 1),)), SlicePrompts(), SlicePrompts(points=((7, 50, 0),))]
     together = segmenter.decode_many(list(zip(segmenter.encode_many(slices), prompts, strict=True)))
@@ -206,10 +207,10 @@ def test_uncertainty_is_entropy_in_bits() -> None:
 def test_bfloat16_encodes_nearly_the_same(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, mask = disc()
     exact = segmenter.encode(pixels).features
-    monkeypatch.setattr(segmenter, "bf16", True)
+    monkeypatch.setattr(segmenter, "runner", TorchRunner(segmenter.adapted.network, torch.device("cpu"), bf16=True))
     coarse = segmenter.encode(pixels)
-    assert coarse.features.dtype == torch.float32
-    assert 0 < (coarse.features - exact).abs().max() < 0.3
+    assert coarse.features.dtype == exact.dtype == torch.float16
+    assert 0 < (coarse.features.float() - exact.float()).abs().max() < 0.3
     assert dice(segmenter.decode(coarse, SlicePrompts(box=(18, 12, 42, 36))).mask, mask) > 0.9
 
 

@@ -145,7 +145,7 @@ def test_a_batch_weighs_its_slices_alike(cases, adapted, monkeypatch) -> None:  
     assert (len(result.losses), len(norms)) == (1, 1)
     adapted.reset()
     plan, _ = tuning._plan(64, cases, settings)
-    run.slices = tuning._cut_slices(cases, plan, 64, 0)
+    run.slices = tuning._cut_slices(cases, plan, 64, settings)
     run.optimizer.zero_grad()
     whole = run._losses(plan[0]).mean()  # both slices through the encoder together
     whole.backward()

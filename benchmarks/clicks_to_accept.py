@@ -1,0 +1,175 @@
+"""How many clicks a radiologist needs: Dice after a box and after 1, 3 and 5 corrective clicks, and clicks until Dice 0.85.
+
+    fedsca bench clicks-to-accept --studies DIR [--case NAME ...] [--version FOLDER] [--json FILE]
+
+Each target (a label value of a case) is worked on where it is largest along k, as one would begin a case. A box around the target, off by
+up to a tenth of its size as drawn boxes are (seeded), gives the first mask; then each click goes into the middle of the largest wrong
+region, with the mask before as prompt, and box and all clicks together are sent again. Beside it: the same with clicks only, and the box
+filled, which is what the box alone is worth. The base and, with --version, a tuned version (a PEFT folder) work on the same slices with
+the same boxes.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.machine import machine
+from sam_adapters.dice import dice
+from sam_adapters.errors import FedscaError
+from sam_adapters.images import image_extension, read_image, read_label
+from sam_adapters.intensity_window import windowed
+from sam_adapters.loading import load_segmenter
+from sam_adapters.openvino_runner import OpenVinoRunner, openvino_installed
+from sam_adapters.prompts import SlicePrompts, tight_box
+from sam_adapters.segmenter import Segmenter
+from sam_adapters.settings import SiteSettings
+from sam_adapters.simulated_prompts import apply_box_jitter, corrective_click, draw_box_jitter
+
+ACCEPTED = 0.85
+MOST_CLICKS = 10
+SHOWN = (0, 1, 3, 5)
+LEAST_PIXELS = 20
+
+
+@dataclass(frozen=True)
+class Target:
+    """One structure of one case, on the slice where it is largest."""
+
+    case: str
+    value: int
+    index: int
+    pixels: NDArray[np.generic]
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a version made of one target.
+
+    Attributes:
+        start: `box` or `click`, what the work begins with.
+        dice: after the box (or first click) and after each further click; as many as were given.
+        clicks: clicks until Dice 0.85; None if `MOST_CLICKS` did not do it. A box counts as none.
+        filled: Dice of the box filled.
+    """
+
+    case: str
+    value: int
+    index: int
+    version: str
+    start: str
+    dice: tuple[float, ...]
+    clicks: int | None
+    filled: float
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Work on every target with every version; table and JSON."""
+    options = _parser().parse_args(arguments)
+    settings = SiteSettings(image_size=options.image_size)
+    targets = list(_targets(options.studies, options.case, options.value))
+    if not targets:
+        sys.exit(f"No labelled case in {options.studies}: expected <case>.<ext> with labels/final/<case>.<ext>.")
+    works: list[Work] = []
+    for name, folder in {"base": None, **({"tuned": options.version} if options.version else {})}.items():
+        segmenter = load_segmenter(settings, folder, name)
+        if segmenter.device.type == "cpu" and openvino_installed():
+            segmenter.runner = OpenVinoRunner(segmenter.adapted.network)
+        for target in track(targets, description=f"{name}, {segmenter.engine_name}", console=Console(stderr=True)):
+            works += [work_on(segmenter, target, start, options.seed) for start in ("box", "click")]
+    if options.json:
+        value = {"machine": machine(), "image_size": options.image_size, "seed": options.seed, "works": [asdict(work) for work in works]}
+        options.json.write_text(json.dumps(value, indent=1) + "\n")
+    _show(works)
+
+
+def work_on(segmenter: Segmenter, target: Target, start: str, seed: int) -> Work:
+    """Give prompts until the mask is good or patience ends."""
+    # the same box for every version, whatever the order of the work
+    rng = np.random.default_rng([seed, target.index, target.value, *target.case.encode()])
+    box = apply_box_jitter(tight_box(target.mask), draw_box_jitter(rng), target.mask.shape)  # type: ignore[arg-type]
+    embedding = segmenter.encode(target.pixels)
+    points: list[tuple[float, float, int]] = []
+    reached: list[float] = []
+    decoded = None
+    for number in range(MOST_CLICKS + 1):
+        if number or start == "click":
+            before = np.zeros_like(target.mask) if decoded is None else decoded.mask
+            click = corrective_click(before, target.mask)
+            if click is None:
+                break
+            points.append((float(click[0]), float(click[1]), click[2]))
+        prompts = SlicePrompts(tuple(points), box if start == "box" else None, None if decoded is None else decoded.low_res)
+        decoded = segmenter.decode(embedding, prompts)
+        reached.append(dice(decoded.mask, target.mask))
+    needed = next((number for number, value in enumerate(reached) if value >= ACCEPTED), None)
+    if needed is not None and start == "click":
+        needed += 1
+    filled = np.zeros_like(target.mask)
+    x0, y0, x1, y1 = (round(side) for side in box)
+    filled[y0 : y1 + 1, x0 : x1 + 1] = True
+    rounded = tuple(round(value, 4) for value in reached)
+    return Work(target.case, target.value, target.index, segmenter.version, start, rounded, needed, round(dice(filled, target.mask), 4))
+
+
+def _targets(studies: Path, cases: Sequence[str], value: int) -> Iterator[Target]:
+    for path in sorted((studies / "labels" / "final").iterdir()):
+        case = path.name.removesuffix(image_extension(path) or "")
+        images = [image for image in sorted(studies.glob(f"{case}.*")) if image_extension(image)]
+        if (cases and case not in cases) or not images:
+            continue
+        try:
+            image = windowed(read_image(images[0]), SiteSettings().window)
+            label = read_label(path, like=image)
+        except FedscaError as error:
+            print(f"{case} is left out: {error}", file=sys.stderr)
+            continue
+        values = [number for number in np.unique(label).tolist() if number and (not value or number == value)]
+        for number in values:
+            mask = label == number
+            index = int(np.argmax(mask.sum(axis=(1, 2))))
+            if mask[index].sum() >= LEAST_PIXELS:
+                yield Target(case, int(number), index, image.array[index], mask[index])
+
+
+def _show(works: Sequence[Work]) -> None:
+    table = Table(title="Mean over targets (targets that reached Dice 0.85: mean clicks)")
+    for column in ("version", "begins with", "n", "box filled", *(f"+{number} clicks" for number in SHOWN), "reached 0.85", "clicks"):
+        table.add_column(column, justify="left" if column in ("version", "begins with") else "right")
+    for version in dict.fromkeys(work.version for work in works):
+        for start in ("box", "click"):
+            chosen = [work for work in works if work.version == version and work.start == start]
+            columns = [np.mean([work.dice[min(number, len(work.dice) - 1)] for work in chosen]) for number in SHOWN]
+            reached = [work.clicks for work in chosen if work.clicks is not None]
+            filled = f"{np.mean([work.filled for work in chosen]):.3f}" if start == "box" else ""
+            mean = f"{np.mean(reached):.1f}" if reached else "-"
+            shown = [f"{value:.3f}" for value in columns]
+            table.add_row(version, start, str(len(chosen)), filled, *shown, f"{len(reached)} of {len(chosen)}", mean)
+    Console().print(table)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fedsca bench clicks-to-accept", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--studies", type=Path, required=True, help="a MONAI Label datastore with labels in labels/final")
+    parser.add_argument("--case", action="append", default=[], help="only this case; may be repeated")
+    parser.add_argument("--value", type=int, default=0, help="only this label value (default: each value is a target of its own)")
+    parser.add_argument("--version", type=Path, help="folder of a tuned version, compared with the base")
+    parser.add_argument("--image-size", type=int, default=256, help="side of the network's input (default: 256)")
+    parser.add_argument("--seed", type=int, default=0, help="draws the boxes (default: 0)")
+    parser.add_argument("--json", type=Path, help="write every target's work to this file")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
