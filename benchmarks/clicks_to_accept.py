@@ -1,10 +1,10 @@
 """How many clicks a radiologist needs: Dice after a box and after 1, 3 and 5 corrective clicks, and clicks until Dice 0.85.
 
-    fedsca bench clicks-to-accept --studies DIR [--case NAME ...] [--version FOLDER] [--json FILE]
+    fedsca bench clicks-to-accept --studies DIR [--version FOLDER] [--studies DIR --version FOLDER ...] [--test] [--json FILE]
 
 Each target (a label value of a case) is worked on where it is largest along k, as one would begin a case. A box around the target, off by
 up to a tenth of its size as drawn boxes are (seeded), gives the first mask; then each click goes into the middle of the largest wrong
-region, with the mask before as prompt, and box and all clicks together are sent again. Beside it: the same with clicks only, and the box
+region, with the mask before as prompt where the server would use it, and box and all clicks together are sent again. Beside it: the same with clicks only, and the box
 filled, which is what the box alone is worth. The base and, with --version, a tuned version (a PEFT folder) work on the same slices with
 the same boxes.
 """
@@ -23,6 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.machine import machine
+from monailabel_app.segment_request import learns_from_masks
 from sam_adapters.dice import dice
 from sam_adapters.errors import FedscaError
 from sam_adapters.images import image_extension, read_image, read_label
@@ -31,7 +32,7 @@ from sam_adapters.loading import load_segmenter
 from sam_adapters.openvino_runner import OpenVinoRunner, openvino_installed
 from sam_adapters.prompts import SlicePrompts, tight_box
 from sam_adapters.segmenter import Segmenter
-from sam_adapters.settings import SiteSettings
+from sam_adapters.settings import PROMPT_KINDS, SiteSettings
 from sam_adapters.simulated_prompts import apply_box_jitter, corrective_click, draw_box_jitter
 
 ACCEPTED = 0.85
@@ -75,21 +76,37 @@ class Work:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Work on every target with every version; table and JSON."""
     options = _parser().parse_args(arguments)
-    settings = SiteSettings(image_size=options.image_size)
-    targets = list(_targets(options.studies, options.case, options.value))
-    if not targets:
-        sys.exit(f"No labelled case in {options.studies}: expected <case>.<ext> with labels/final/<case>.<ext>.")
+    if options.version and len(options.version) != len(options.studies):
+        sys.exit(f"{len(options.studies)} --studies with {len(options.version)} --version: give each its own, or none.")
     works: list[Work] = []
-    for name, folder in {"base": None, **({"tuned": options.version} if options.version else {})}.items():
-        segmenter = load_segmenter(settings, folder, name)
-        if segmenter.device.type == "cpu" and openvino_installed():
-            segmenter.runner = OpenVinoRunner(segmenter.adapted.network)
-        for target in track(targets, description=f"{name}, {segmenter.engine_name}", console=Console(stderr=True)):
-            works += [work_on(segmenter, target, start, options.seed) for start in ("box", "click")]
+    for studies, version in zip(options.studies, options.version or [None] * len(options.studies), strict=True):
+        targets = list(_targets(studies, _wanted(studies, options), options.value))
+        if not targets:
+            sys.exit(f"No labelled case in {studies}: expected <case>.<ext> with labels/final/<case>.<ext>.")
+        for name, folder in {"base": None, **({"tuned": version} if version else {})}.items():
+            works += _work_on_all(name, folder, targets, options)
     if options.json:
         value = {"machine": machine(), "image_size": options.image_size, "seed": options.seed, "works": [asdict(work) for work in works]}
         options.json.write_text(json.dumps(value, indent=1) + "\n")
     _show(works)
+
+
+def _work_on_all(name: str, folder: Path | None, targets: Sequence[Target], options: argparse.Namespace) -> list[Work]:
+    segmenter = load_segmenter(SiteSettings(image_size=options.image_size), folder, name)
+    if segmenter.device.type == "cpu" and openvino_installed():
+        segmenter.runner = OpenVinoRunner(segmenter.adapted.network)
+    shown = track(targets, description=f"{name}, {segmenter.engine_name}", console=Console(stderr=True))
+    return [work_on(segmenter, target, start, options.seed) for target in shown for start in ("box", "click")]
+
+
+def _wanted(studies: Path, options: argparse.Namespace) -> list[str]:
+    """Names of the cases to work on; empty for all."""
+    if not options.test:
+        return list(options.case)
+    split = studies.parent / "split.json"
+    if not split.exists():
+        sys.exit(f"--test wants {split} with a list of test cases: there is none.")
+    return [str(case) for case in json.loads(split.read_text())["test"]]
 
 
 def work_on(segmenter: Segmenter, target: Target, start: str, seed: int) -> Work:
@@ -98,6 +115,7 @@ def work_on(segmenter: Segmenter, target: Target, start: str, seed: int) -> Work
     rng = np.random.default_rng([seed, target.index, target.value, *target.case.encode()])
     box = apply_box_jitter(tight_box(target.mask), draw_box_jitter(rng), target.mask.shape)  # type: ignore[arg-type]
     embedding = segmenter.encode(target.pixels)
+    masks = learns_from_masks(segmenter.base, segmenter.version, PROMPT_KINDS)  # as the server does
     points: list[tuple[float, float, int]] = []
     reached: list[float] = []
     decoded = None
@@ -108,7 +126,7 @@ def work_on(segmenter: Segmenter, target: Target, start: str, seed: int) -> Work
             if click is None:
                 break
             points.append((float(click[0]), float(click[1]), click[2]))
-        prompts = SlicePrompts(tuple(points), box if start == "box" else None, None if decoded is None else decoded.low_res)
+        prompts = SlicePrompts(tuple(points), box if start == "box" else None, decoded.low_res if decoded is not None and masks else None)
         decoded = segmenter.decode(embedding, prompts)
         reached.append(dice(decoded.mask, target.mask))
     needed = next((number for number, value in enumerate(reached) if value >= ACCEPTED), None)
@@ -161,10 +179,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fedsca bench clicks-to-accept", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--studies", type=Path, required=True, help="a MONAI Label datastore with labels in labels/final")
+    parser.add_argument(
+        "--studies", type=Path, action="append", required=True, help="a MONAI Label datastore with labels in labels/final; may be repeated"
+    )
     parser.add_argument("--case", action="append", default=[], help="only this case; may be repeated")
     parser.add_argument("--value", type=int, default=0, help="only this label value (default: each value is a target of its own)")
-    parser.add_argument("--version", type=Path, help="folder of a tuned version, compared with the base")
+    parser.add_argument(
+        "--version", type=Path, action="append", help="folder of a tuned version, compared with the base; one for each --studies"
+    )
+    parser.add_argument("--test", action="store_true", help="only the test cases of the split.json beside the studies")
     parser.add_argument("--image-size", type=int, default=256, help="side of the network's input (default: 256)")
     parser.add_argument("--seed", type=int, default=0, help="draws the boxes (default: 0)")
     parser.add_argument("--json", type=Path, help="write every target's work to this file")
