@@ -4,9 +4,9 @@
 
 Each target (a label value of a case) is worked on where it is largest along k, as one would begin a case. A box around the target, off by
 up to a tenth of its size as drawn boxes are (seeded), gives the first mask; then each click goes into the middle of the largest wrong
-region, with the mask before as prompt where the server would use it, and box and all clicks together are sent again. Beside it: the same with clicks only, and the box
-filled, which is what the box alone is worth. The base and, with --version, a tuned version (a PEFT folder) work on the same slices with
-the same boxes.
+region, with the mask before as prompt where the server would use it, and box and all clicks together are sent again. Beside it: the same
+with clicks only, and the box filled, which is what the box alone is worth. The base and, with --version, a tuned version (a PEFT folder)
+work on the same slices with the same boxes.
 """
 
 import argparse
@@ -43,8 +43,9 @@ LEAST_PIXELS = 20
 
 @dataclass(frozen=True)
 class Target:
-    """One structure of one case, on the slice where it is largest."""
+    """One structure of one case, on the slice where it is largest. `site` is the folder that holds the studies."""
 
+    site: str
     case: str
     value: int
     index: int
@@ -63,6 +64,7 @@ class Work:
         filled: Dice of the box filled.
     """
 
+    site: str
     case: str
     value: int
     index: int
@@ -136,7 +138,9 @@ def work_on(segmenter: Segmenter, target: Target, start: str, seed: int) -> Work
     x0, y0, x1, y1 = (round(side) for side in box)
     filled[y0 : y1 + 1, x0 : x1 + 1] = True
     rounded = tuple(round(value, 4) for value in reached)
-    return Work(target.case, target.value, target.index, segmenter.version, start, rounded, needed, round(dice(filled, target.mask), 4))
+    return Work(
+        target.site, target.case, target.value, target.index, segmenter.version, start, rounded, needed, round(dice(filled, target.mask), 4)
+    )
 
 
 def _targets(studies: Path, cases: Sequence[str], value: int) -> Iterator[Target]:
@@ -156,23 +160,30 @@ def _targets(studies: Path, cases: Sequence[str], value: int) -> Iterator[Target
             mask = label == number
             index = int(np.argmax(mask.sum(axis=(1, 2))))
             if mask[index].sum() >= LEAST_PIXELS:
-                yield Target(case, int(number), index, image.array[index], mask[index])
+                yield Target(studies.parent.name, case, int(number), index, image.array[index], mask[index])
 
 
 def _show(works: Sequence[Work]) -> None:
-    table = Table(title="Mean over targets (targets that reached Dice 0.85: mean clicks)")
-    for column in ("version", "begins with", "n", "box filled", *(f"+{number} clicks" for number in SHOWN), "reached 0.85", "clicks"):
-        table.add_column(column, justify="left" if column in ("version", "begins with") else "right")
-    for version in dict.fromkeys(work.version for work in works):
-        for start in ("box", "click"):
-            chosen = [work for work in works if work.version == version and work.start == start]
-            columns = [np.mean([work.dice[min(number, len(work.dice) - 1)] for work in chosen]) for number in SHOWN]
-            reached = [work.clicks for work in chosen if work.clicks is not None]
-            filled = f"{np.mean([work.filled for work in chosen]):.3f}" if start == "box" else ""
-            mean = f"{np.mean(reached):.1f}" if reached else "-"
-            shown = [f"{value:.3f}" for value in columns]
-            table.add_row(version, start, str(len(chosen)), filled, *shown, f"{len(reached)} of {len(chosen)}", mean)
+    table = Table(title=f"Mean Dice over targets; clicks: mean of the targets that reached {ACCEPTED} with at most {MOST_CLICKS}")
+    for column in ("", "version", "begins with", "n", "box filled", *(f"+{number}" for number in SHOWN), f"reached {ACCEPTED}", "clicks"):
+        table.add_column(column, justify="left" if column in ("", "version", "begins with") else "right")
+    sites = list(dict.fromkeys(work.site for work in works))
+    for site in [*sites, "all"] if len(sites) > 1 else sites:
+        for version in dict.fromkeys(work.version for work in works):
+            for start in ("box", "click"):
+                chosen = [work for work in works if work.version == version and work.start == start and site in (work.site, "all")]
+                if chosen:
+                    table.add_row(site, version, start, *_row(chosen))
+        table.add_section()
     Console().print(table)
+
+
+def _row(works: Sequence[Work]) -> list[str]:
+    means = [np.mean([work.dice[min(number, len(work.dice) - 1)] for work in works]) for number in SHOWN]
+    reached = [work.clicks for work in works if work.clicks is not None]
+    filled = f"{np.mean([work.filled for work in works]):.3f}" if works[0].start == "box" else ""
+    clicks = f"{np.mean(reached):.1f}" if reached else "-"
+    return [str(len(works)), filled, *(f"{value:.3f}" for value in means), f"{len(reached)} of {len(works)}", clicks]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -44,7 +44,7 @@ def test_a_click_is_the_same_for_the_segmenter_and_over_http() -> None:
 def test_a_simulated_reader_works_until_the_mask_is_good() -> None:
     segmenter = load_segmenter(SiteSettings(image_size=64, device="cpu"), None, "base")
     pixels, mask = disc()
-    target = clicks_to_accept.Target("case", 1, 3, pixels, mask)
+    target = clicks_to_accept.Target("site", "case", 1, 3, pixels, mask)
     work = clicks_to_accept.work_on(segmenter, target, "box", seed=0)
     assert work == clicks_to_accept.work_on(segmenter, target, "box", seed=0)
     assert work.clicks == next(number for number, value in enumerate(work.dice) if value >= clicks_to_accept.ACCEPTED)
