@@ -53,9 +53,10 @@ demo: $(INSTALLED) ## annotate, tune, exchange, pull, serve: with real processes
 doctor: $(INSTALLED) ## tell what is installed, which device and base are used, what is missing
 	@$(RUN) fedsca doctor
 
-test: $(INSTALLED_DEV) ## all tests (about ten minutes on two cores)
+TEST_PROCESSES ?= 2
+test: $(INSTALLED_DEV) ## all tests (about ten minutes on two cores; TEST_PROCESSES=1 runs one at a time)
 	@# Passive waiting: threads of torch that spin while they wait starve the other processes that the tests start.
-	$(RUN) OMP_WAIT_POLICY=PASSIVE python -m pytest
+	$(RUN) OMP_WAIT_POLICY=PASSIVE python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .

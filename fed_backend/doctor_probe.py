@@ -30,7 +30,7 @@ def run(base: str, *, seconds: float = SECONDS) -> dict[str, Any]:
     """The probe's answer, from a process that has at most `seconds`; {"error": sentence} when it gave none."""
     command = [sys.executable, "-m", "fed_backend.doctor_probe", base]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=seconds, check=False, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         return {"error": f"importing the packages took more than {seconds:g} s"}
     try:

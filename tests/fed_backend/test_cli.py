@@ -68,7 +68,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     seconds = []
     for _ in range(3):
         start = time.monotonic()
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=60)
         seconds.append(time.monotonic() - start)
     assert done.stdout.splitlines()[-1] == "[]"
     assert all(f"  {command.name} " in done.stdout for command in COMMANDS)
@@ -81,7 +81,7 @@ def test_every_command_can_be_loaded_and_helps_without_torch() -> None:
         "for command in COMMANDS: command.load()\n"
         "print(sorted({'torch', 'flwr', 'monailabel', 'transformers'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True, timeout=60)
     assert done.stdout == "[]\n"
 
 
@@ -108,7 +108,7 @@ def test_version_and_unknown_command(run: Run) -> None:
 
 def test_module_runs_like_the_script(site: SiteDirectory) -> None:
     command = [sys.executable, "-m", "fed_backend.cli", "adapters", "list", "--site", str(site.root), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=60)
     assert len(json.loads(done.stdout)["versions"]) == 4
 
 

@@ -65,7 +65,7 @@ def test_one_round_over_real_processes(tmp_path: Path) -> None:
         done = subprocess.run(
             [*FEDSCA, "server", "run-round", "--state", str(state)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=ROUND_SECONDS,
             stdin=subprocess.DEVNULL,
             check=False,

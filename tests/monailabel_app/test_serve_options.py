@@ -138,14 +138,16 @@ def test_a_port_that_is_taken_is_told() -> None:
 
 def test_the_command_refuses_in_a_sentence_and_helps_quickly(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fed_backend.cli"]
-    done = subprocess.run([*command, "serve", *STUDIES, "--host", EVERYWHERE], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    done = subprocess.run(
+        [*command, "serve", *STUDIES, "--host", EVERYWHERE], capture_output=True, encoding="utf-8", timeout=60, cwd=tmp_path
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("fedsca: Host '0.0.0.0' can be reached by other machines, and TLS")
     assert list(tmp_path.iterdir()) == []
     for name, words in (("serve", "--tls-cert FILE"), ("users", "Roles: user (see images, segment)")):
-        done = subprocess.run([*command, name, "--help"], capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run([*command, name, "--help"], capture_output=True, encoding="utf-8", timeout=60, check=True)
         assert done.stdout.startswith(f"usage: fedsca {name}")
         assert words in done.stdout
     script = "import sys, monailabel_app.serve, monailabel_app.users; print(sorted({'torch', 'monailabel', 'numpy'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=60, check=True)
     assert done.stdout == "[]\n"

@@ -145,5 +145,5 @@ def test_damaged_and_foreign_files_are_refused(version: Path, tmp_path: Path) ->
 def test_needs_no_torch() -> None:
     modules = "sam_adapters.adapter_files, sam_adapters.frozen_projection, sam_adapters.prompts"
     code = f"import json, sys, {modules}; print(json.dumps('torch' in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, timeout=60)
     assert json.loads(done.stdout) is False

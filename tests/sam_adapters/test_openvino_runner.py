@@ -217,5 +217,5 @@ def test_openvino_is_never_imported_with_its_telemetry() -> None:
         "import sys; from sam_adapters.openvino_runner import _openvino; _openvino(); "
         "import openvino.tools.ovc.telemetry_utils as t; print(t.tm.__name__, sys.modules.get('openvino_telemetry'))"
     )
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=120, check=True)
     assert answer.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "None"]

@@ -365,7 +365,7 @@ class tuning_process:  # noqa: N801 - a context manager, used like a function
             "Registry(SiteDirectory(Path(sys.argv[1]))).start_tuning(3, 3); print('started', flush=True); sys.stdin.read()"
         )
         command = [sys.executable, "-c", script, str(site.root)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
 
     def __enter__(self) -> "subprocess.Popen[str]":
         assert self._process.stdout is not None

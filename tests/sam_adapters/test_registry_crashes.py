@@ -22,7 +22,9 @@ MEMORY = "/dev/shm"
 
 def start(module: str, *arguments: object) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", f"tests.sam_adapters.{module}", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    )
 
 
 @pytest.mark.slow

@@ -15,7 +15,9 @@ from fed_backend.demo.virtual_hospitals import virtual_hospital
 def test_importing_the_command_is_light() -> None:
     heavy = ("torch", "numpy", "SimpleITK", "matplotlib", "flwr")
     code = f"import sys, fed_backend.demo.command; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, encoding="utf-8", timeout=60).stdout.strip() == "[]"
+    )
 
 
 def test_a_run_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
