@@ -61,6 +61,7 @@ def site_settings(hospital: Hospital, plan: DemoPlan, options: DemoOptions) -> d
         "seed": str(options.seed),
         "threads": "1",
         "cpu_engine": "torch",  # every version serves for minutes only: compiling each of them would cost more than it saves
+        "prefetch": "false",  # all hospitals share this machine, and its scripted radiologist never looks before a click
         "uncertainty": "true" if options.strategy == "least_certain" else "false",
         **plan.extra_settings,
     }
