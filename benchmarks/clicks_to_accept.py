@@ -175,7 +175,7 @@ def _show(works: Sequence[Work]) -> None:
                 if chosen:
                     table.add_row(site, version, start, *_row(chosen))
         table.add_section()
-    Console().print(table)
+    Console(width=140).print(table)
 
 
 def _row(works: Sequence[Work]) -> list[str]:
