@@ -76,7 +76,7 @@ def label_server(studies: Path, site: Path, conf: Mapping[str, str], log: Path) 
         _wait_until_it_answers(server)
         yield server
     finally:
-        _stop(process)
+        stop_server(process)
 
 
 def _wait_until_it_answers(server: LabelServer) -> None:
@@ -92,7 +92,8 @@ def _wait_until_it_answers(server: LabelServer) -> None:
     raise RuntimeError(f"The server did not start; its log ends:\n{server.log.read_text(errors='replace')[-2000:]}")
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def stop_server(process: "subprocess.Popen[bytes]") -> None:
+    """End a server and the processes it started."""
     children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
@@ -104,3 +105,4 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     for child in children:
         if child.is_running():
             child.kill()
+    psutil.wait_procs(children, timeout=10)

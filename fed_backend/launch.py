@@ -8,7 +8,6 @@ Processes: `flower-superlink` and `flower-supernode` each start one `flower-supe
 ClientApp process a message. These end by themselves within a second after their parent.
 """
 
-import ipaddress
 import json
 import os
 import socket
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from fed_backend.errors import LaunchError
 from sam_adapters import atomic
+from sam_adapters.loopback import is_loopback
 from sam_adapters.site_directory import checked_site_name
 
 ConfigValue = bool | int | float | str
@@ -40,16 +40,6 @@ class ServerTls:
     ca: Path
     certificate: Path
     key: Path
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` can only be reached from this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def split_address(address: str) -> tuple[str, int]:

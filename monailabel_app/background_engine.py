@@ -2,11 +2,12 @@
 
 Threads: one daemon thread, started by the server process only (never by a tuning process that imports the app). It looks at the active
 version every `LOOK_SECONDS`, loads it through the engine as a request would, and compiles it. A click that comes meanwhile is answered by
-PyTorch. It takes no lock of its own while it works.
+PyTorch. It takes no lock of its own while it works, and ends with the server.
 """
 
 import logging
 import threading
+import time
 
 from monailabel_app.engine import Engine
 from sam_adapters.errors import FedscaError
@@ -32,28 +33,21 @@ class BackgroundEngine:
         self._compile_cpu = compile_cpu
         self._precision = precision
         self._given_up: set[str] = set()
-        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fedsca-engine", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
-    def stop(self, timeout: float) -> None:
-        """Ask the thread to end and wait for it, at most `timeout` seconds."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-
     def _run(self) -> None:
-        pause = 0.0
-        while not self._stop.wait(pause):
+        while True:
+            pause = LOOK_SECONDS
             try:
                 self._prepare(self._engine.active_version())
-                pause = LOOK_SECONDS
             except (FedscaError, OSError, RuntimeError) as error:
                 logger.warning("The active version cannot be made ready beforehand; trying again in %.0f s: %s", AFTER_ERROR_SECONDS, error)
                 pause = AFTER_ERROR_SECONDS
+            time.sleep(pause)
 
     def _prepare(self, version: str) -> None:
         segmenter = self._engine.segmenter(version)

@@ -10,6 +10,7 @@ import torch
 from monailabel.config import settings as server_settings
 
 from monailabel_app.dicomweb import DicomWeb, checked_address, parse_filter
+from monailabel_app.door_settings import checked_number
 from monailabel_app.site_place import default_site
 from sam_adapters.errors import SettingError
 from sam_adapters.openvino_runner import Precision, openvino_installed
@@ -72,13 +73,13 @@ class AppConfiguration:
             settings,
             tune=_switch("tune", own.get("tune", "true")),
             uncertainty=_switch("uncertainty", own.get("uncertainty", "true")),
-            cache_mb=int(_number("cache_mb", own.get("cache_mb", "512"), 16, 1_048_576)),
-            embedding_disk_mb=int(_number("embedding_disk_mb", own.get("embedding_disk_mb", "0"), 0, 1_048_576)),
+            cache_mb=int(checked_number("cache_mb", own.get("cache_mb", "512"), 16, 1_048_576)),
+            embedding_disk_mb=int(checked_number("embedding_disk_mb", own.get("embedding_disk_mb", "0"), 0, 1_048_576)),
             cpu_engine=_cpu_engine(own.get("cpu_engine", "auto")),
             cpu_precision=cast(Precision, _choice("cpu_precision", own.get("cpu_precision", "float32"), get_args(Precision))),
-            idle_seconds=_number("idle_seconds", own.get("idle_seconds", "2"), 0, 3600),
+            idle_seconds=checked_number("idle_seconds", own.get("idle_seconds", "2"), 0, 3600),
             prefetch=_switch("prefetch", own.get("prefetch", "true")),
-            results_mb=int(_number("results_mb", own.get("results_mb", "128"), 1, 65_536)),
+            results_mb=int(checked_number("results_mb", own.get("results_mb", "128"), 1, 65_536)),
             remote=remote,
         )
 
@@ -164,13 +165,3 @@ def _switch(key: str, text: str) -> bool:
         return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
     except KeyError:
         raise SettingError(f"Setting {key} is {text!r}, expected true or false.") from None
-
-
-def _number(key: str, text: str, low: float, high: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise SettingError(f"Setting {key} is {text!r}, expected a number.") from None
-    if not low <= value <= high:
-        raise SettingError(f"Setting {key} is {text!r}, expected {low:g} to {high:g}.")
-    return value

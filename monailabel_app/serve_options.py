@@ -1,7 +1,6 @@
 """The options of `fedsca serve`, and what they may not be together. No torch, no MONAI Label: help and refusals are quick."""
 
 import argparse
-import ipaddress
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from monailabel_app.cross_origin import checked_origin
 from monailabel_app.door_settings import RANGES, DoorSettings, Limits, checked_limits, checked_number
 from monailabel_app.user_file import UserFile
 from sam_adapters.errors import SettingError
+from sam_adapters.loopback import is_loopback
 
 DESCRIPTION = """\
 Start a hospital's server: MONAI Label with this app, hardened. It stays in the foreground until Ctrl-C.
@@ -109,16 +109,6 @@ def parsed(arguments: Sequence[str]) -> ServeOptions:
     if "site" in conf:
         raise SettingError("The site is given by --site, not by --conf site.")
     return ServeOptions(given.studies, given.site, given.host, port, tls, realm, given.realm_client, given.proxy, door, conf, given.verbose)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` can only be reached from this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _require_protection(host: str, *, tls: bool, login: bool) -> None:

@@ -63,6 +63,12 @@ class PriorityLock:
                     self._grant()
 
     @property
+    def clicks_only(self) -> bool:
+        """Whether a thread is inside `only_clicks` now."""
+        with self._mutex:
+            return self._clicks > 0
+
+    @property
     def waiting(self) -> int:
         """Number of threads that wait now."""
         with self._mutex:

@@ -77,7 +77,6 @@ class Turns:
         self.encode = PriorityLock()
         self.decode = PriorityLock()
         self._mutex = threading.Lock()
-        self._clicks = 0
         self._interrupt: Callable[[], None] | None = None
 
     @contextmanager
@@ -86,14 +85,9 @@ class Turns:
         that can be interrupted is."""
         with self.encode.only_clicks(), self.decode.only_clicks():
             with self._mutex:
-                self._clicks += 1
                 if self._interrupt is not None:
                     self._interrupt()
-            try:
-                yield
-            finally:
-                with self._mutex:
-                    self._clicks -= 1
+            yield
 
     @contextmanager
     def encoding(self, priority: Priority, interrupt: Callable[[], None] | None) -> Iterator[None]:
@@ -104,7 +98,7 @@ class Turns:
         """
         with self.encode.turn(priority):
             with self._mutex:
-                if interrupt is not None and self._clicks:
+                if interrupt is not None and self.encode.clicks_only:
                     raise EncodeInterruptedError("Somebody clicked.")
                 self._interrupt = interrupt
             try:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import requests
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from requests_toolbelt.multipart.decoder import MultipartDecoder
 
 import monailabel_app
+from benchmarks.label_server import stop_server as stop
 
 APP_FOLDER = Path(monailabel_app.__file__).parent
 START_SECONDS = 240.0
@@ -92,22 +91,6 @@ def start_process(folder: Path, studies: Path, port: int, conf: Mapping[str, str
     }
     with (folder / "server.log").open("wb") as log:
         return subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT, cwd=folder, env={**os.environ, **threads})
-
-
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a server and the processes it started."""
-    children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(10)
-    for child in children:
-        if child.is_running():
-            child.kill()
-    psutil.wait_procs(children, timeout=10)
 
 
 def answers(server: Server, path: str = "/info/") -> bool:
