@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from sam_adapters.bases.network import PromptableNetwork
 from sam_adapters.errors import EncodeInterruptedError, SettingError
-from sam_adapters.prompt_decoding import NetworkPrompts
+from sam_adapters.folded_decoder import MOST_TOKENS, FoldedMaskDecoder
+from sam_adapters.prompt_decoding import NetworkPrompts, decode_prompts
 from sam_adapters.runner import BATCH_CPU, FEATURES_DTYPE
 
 Precision = Literal["float32", "bfloat16"]
@@ -57,12 +58,17 @@ class OpenVinoRunner:
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
+        mask_decoder: Any = network.prompt_modules[1]
+        self._own_tokens: int = mask_decoder.num_mask_tokens + 1
         encoder, decoder = _convert_encoder(ov, network), _convert_decoder(ov, network)
         self._encode_request = core.compile_model(encoder, "CPU", settings).create_infer_request()
         self._decode_request = core.compile_model(decoder, "CPU", settings).create_infer_request()
 
     def encode(self, pixels: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(np.concatenate([self._encode_one(pixels[row : row + 1]) for row in range(len(pixels))])).to(FEATURES_DTYPE)
+        side = self._network.embedding_size
+        positions = np.stack([self._encode_one(pixels[row : row + 1]) for row in range(len(pixels))])
+        # seen as (B, 256, e, e), while in memory the channels stay last, as the decoder reads them
+        return torch.from_numpy(positions).to(FEATURES_DTYPE).view(len(pixels), side, side, -1).permute(0, 3, 1, 2)
 
     def _encode_one(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         request = self._encode_request
@@ -87,47 +93,16 @@ class OpenVinoRunner:
     def _decode_one(self, features: Tensor, prompts: NetworkPrompts) -> tuple[NDArray[np.float32], float]:
         with torch.inference_mode():
             sparse, dense = _prompt_embeddings(self._network, prompts)
-            image = features.float()[None] + dense
-        logits, iou = self._run(self._decode_request, {0: image.numpy(), 1: sparse.numpy()})
-        return logits[0], float(iou[0])
-
-    @staticmethod
-    def _run(request: Any, inputs: dict[int, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        outputs = request.infer(inputs, share_inputs=True, share_outputs=True)
-        return [np.array(outputs[place]) for place in range(len(outputs))]  # copies: the next call overwrites the request's own
-
-
-class _Encoder(nn.Module):
-    def __init__(self, network: PromptableNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.network.encode(pixels)
-
-
-class _Decoder(nn.Module):
-    """Mask decoder for one slice: image embedding with the dense prompt added (1, 256, e, e) and sparse prompts (1, 1, N, 256)."""
-
-    def __init__(self, network: PromptableNetwork) -> None:
-        super().__init__()
-        self.decoder = network.prompt_modules[1]
-        self.register_buffer("position", network.dense_position.contiguous(), persistent=False)
-        self.register_buffer("nothing", torch.zeros(1, 1, 1, 1), persistent=False)
-
-    def forward(self, image: Tensor, sparse: Tensor) -> tuple[Tensor, Tensor]:
-        logits, iou = self.decoder(
-            image_embeddings=image,
-            image_positional_embeddings=self.position,
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=self.nothing,
-            multimask_output=False,
-        )
-        return logits[:, 0, 0], iou[:, 0, 0]
+            if self._own_tokens + len(sparse) > MOST_TOKENS:  # more prompts than the compiled decoder is made for
+                low_res, score = decode_prompts(self._network, features.float()[None], [prompts])
+                return low_res[0, 0].numpy(), float(score[0, 0])
+            image = _positions(features.float()) + _positions(dense[0])
+        outputs = self._decode_request.infer({0: image.numpy(), 1: sparse.numpy()}, share_inputs=True, share_outputs=True)
+        return np.array(outputs[0]), float(outputs[1][0])  # a copy: the next call overwrites the request's own
 
 
 def _prompt_embeddings(network: PromptableNetwork, prompts: NetworkPrompts) -> tuple[Tensor, Tensor]:
-    """Sparse (1, 1, N, 256; N may be 0) and dense (1, 256, e, e) prompt embeddings of one slice."""
+    """Sparse (N, 256; N may be 0) and dense (1, 256, e, e) prompt embeddings of one slice."""
     points = torch.from_numpy(prompts.points)[None, None] if len(prompts.labels) else None
     labels = torch.from_numpy(prompts.labels)[None, None] if len(prompts.labels) else None
     box = None if prompts.box is None else torch.from_numpy(prompts.box)[None, None]
@@ -135,19 +110,36 @@ def _prompt_embeddings(network: PromptableNetwork, prompts: NetworkPrompts) -> t
     sparse, dense = network.prompt_modules[0](input_points=points, input_labels=labels, input_boxes=box, input_masks=mask)
     if sparse is None:
         sparse = torch.zeros(1, 1, 0, dense.shape[1])
-    return sparse.contiguous(), dense
+    return sparse[0, 0].contiguous(), dense
+
+
+def _positions(features: Tensor) -> Tensor:
+    """(256, e, e) to (e * e, 256); without a copy where the channels already lie last in memory."""
+    return features.permute(1, 2, 0).flatten(0, 1)
 
 
 def _convert_encoder(ov: Any, network: PromptableNetwork) -> Any:
     size = network.image_size
-    return _convert(ov, _Encoder(network), torch.zeros(1, 3, size, size), [(1, 3, size, size)])
+    return _convert(ov, _OneSlice(network.inference_encoder()), torch.zeros(1, 3, size, size), [(1, 3, size, size)])
 
 
 def _convert_decoder(ov: Any, network: PromptableNetwork) -> Any:
-    side = network.embedding_size
-    channels = network.dense_position.shape[1]
-    example = (torch.zeros(1, channels, side, side), torch.zeros(1, 1, 3, channels))
-    return _convert(ov, _Decoder(network), example, [(1, channels, side, side), (1, 1, -1, channels)])
+    positions, channels = network.embedding_size**2, network.dense_position.shape[1]
+    decoder = FoldedMaskDecoder(network.prompt_modules[1], network.dense_position)
+    example = (torch.zeros(positions, channels), torch.zeros(3, channels))
+    return _convert(ov, decoder, example, [(positions, channels), (-1, channels)])
+
+
+class _OneSlice(nn.Module):
+    """An encoder for one slice: (1, 3, S, S) to (e * e, 256)."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        positions: Tensor = self.encoder(pixels)
+        return positions[0]
 
 
 def _convert(ov: Any, module: nn.Module, example: Any, shapes: list[tuple[int, ...]]) -> Any:

@@ -12,6 +12,7 @@ from sam_adapters.bases import tiny_vit
 from sam_adapters.bases.litemedsam_weights import NAME, SHA256, read_weights, weights_file
 from sam_adapters.bases.network import PromptableNetwork
 from sam_adapters.bases.sam_decoder import dense_position_encoding
+from sam_adapters.bases.tiny_vit_inference import TinyViTInference
 from sam_adapters.errors import BaseModelError, SettingError
 
 DEFAULT_IMAGE_SIZE = 256
@@ -69,6 +70,9 @@ class LiteMedSam(PromptableNetwork):
 
     def encode_from_stem(self, stem: Tensor) -> Tensor:
         return self.image_encoder.body(stem)
+
+    def inference_encoder(self) -> nn.Module:
+        return TinyViTInference(self.image_encoder).eval()
 
     @property
     def prompt_modules(self) -> tuple[nn.Module, nn.Module]:

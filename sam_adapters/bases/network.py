@@ -75,6 +75,13 @@ class PromptableNetwork(nn.Module, ABC):
         """
         return self.encode_from_stem(self.encode_stem(pixels))
 
+    def inference_encoder(self) -> nn.Module:
+        """The encoder as an inference engine computes it best: pixels (B, 3, S, S) to positions (B, e * e, 256), row by row.
+
+        Its numbers are those of `encode` (rounding apart); it shares the network's weights. For networks whose adapters are merged.
+        """
+        return _PositionsFirst(self)
+
     def decode(
         self,
         embedding: Tensor,
@@ -150,3 +157,14 @@ class PromptableNetwork(nn.Module, ABC):
             raise PromptError(
                 f"Previous masks of shape {list(masks.shape)}, expected [{batch}, 1, {side}, {side}]: pass the low-resolution logits on."
             )
+
+
+class _PositionsFirst(nn.Module):
+    """A network's plain encoder, with its embedding's channels last."""
+
+    def __init__(self, network: PromptableNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network.encode(pixels).flatten(2).transpose(1, 2)

@@ -54,6 +54,7 @@ LOW = np.linspace(-8, 8, SIZE * SIZE, dtype=np.float32).reshape(SIZE, SIZE)
         SlicePrompts(box=(18, 12, 42, 36)),
         SlicePrompts(points=((30, 24, 1),)),
         SlicePrompts(points=((30, 24, 1), (2, 2, 0), (40, 20, 1), (1, 40, 0), (33, 27, 1))),
+        SlicePrompts(points=tuple((20 + k, 24 + k % 3, k % 2) for k in range(20))),  # more than the compiled decoder takes
         SlicePrompts(points=((30, 24, 1),), box=(18, 12, 42, 36)),
         SlicePrompts(mask=LOW),
         SlicePrompts(points=((30, 24, 1), (3, 3, 0)), box=(18, 12, 42, 36), mask=LOW),
