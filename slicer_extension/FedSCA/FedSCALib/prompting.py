@@ -1,0 +1,417 @@
+"""Prompts in, masks out: one request in flight a slice, the newest prompts win, undo and redo over both. Main thread only."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from FedSCALib.canvas import Crop, Voxel
+from FedSCALib.client import Client, SegmentRequest
+from FedSCALib.composing import compose, difference, rebase
+from FedSCALib.desk import Desk
+from FedSCALib.errors import FedSCAError, SessionExpired
+from FedSCALib.history import History, SliceKey, Step, to_redo, to_undo
+from FedSCALib.jobs import Ticket
+from FedSCALib.packets import Segmented
+from FedSCALib.prompts import Point, PromptSet, pixel_of
+from FedSCALib.translate import tr
+from FedSCALib.wire import Box, apply_change, bounds, pack
+
+MOST_MASKS = 400
+NONE = PromptSet()
+
+
+@dataclass
+class SliceWork:
+    """One label on one slice while it is prompted.
+
+    Attributes:
+        drawn: what the slice held before the first prompt, (rows, columns).
+        answer: the model's newest mask; `result` is its id on the server.
+        fingerprint: of the segment after our last write: another one means that a person edited it.
+        asked: the newest prompts have been sent, or are answered.
+        expired: the server no longer knows `result`.
+    """
+
+    prompts: PromptSet = NONE
+    drawn: Optional[NDArray[np.bool_]] = None
+    answer: Optional[NDArray[np.bool_]] = None
+    result: Optional[str] = None
+    fingerprint: bytes = b""
+    mode: str = "replace"
+    asked: bool = True
+    ticket: Optional[Ticket] = None
+    step: Optional[Step] = None
+    since: float = field(default_factory=time.monotonic)
+
+
+class Prompting:
+    """The prompts and answers of the open case."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.history = History()
+        self.version = ""
+        self._work: Dict[SliceKey, SliceWork] = {}
+        self._masks: "OrderedDict[str, Tuple[NDArray[np.uint8], Tuple[int, int]]]" = OrderedDict()
+
+    # Prompts
+
+    def on(self, axis: str, index: int, label: Optional[str] = None) -> PromptSet:
+        """The prompts of a label (default: the chosen one) on a slice."""
+        work = self._work.get((label or self._desk.state.label, axis, index))
+        return work.prompts if work is not None else NONE
+
+    def change(self, axis: str, index: int, prompts: PromptSet) -> None:
+        """The chosen label's prompts on a slice are these now: remember the step, and ask."""
+        desk = self._desk
+        if not self._may_prompt():
+            return
+        key = (desk.state.label, axis, index)
+        work = self._work.get(key)
+        if work is None or (work.prompts.empty and work.result is None):
+            work = self._work[key] = SliceWork(drawn=desk.canvas.slice_mask(*key), mode=desk.state.mode)
+        work.step = Step(key, work.prompts, prompts, (), work.result, work.result)
+        work.prompts, work.asked, work.since = prompts, False, desk.clock()
+        self.history.push(work.step)
+        if prompts.empty:
+            self._clear(key, work)
+        else:
+            self._ask(key)
+        self._tell(unsaved=True)
+
+    def add_point(self, ijk: Voxel, axis: str, positive: bool) -> None:
+        """A click. One outside of the image says so, and asks nothing."""
+        desk = self._desk
+        geometry = desk.canvas.geometry()
+        if geometry is None or not geometry.contains(ijk):
+            desk.notify("warning", tr("That point lies outside of the image."))
+            return
+        index = pixel_of(axis, ijk)[0]
+        self.change(axis, index, self.on(axis, index).with_point(Point(ijk, positive)))
+
+    def reset(self, axis: str, index: int) -> None:
+        """Take all prompts of a slice away, and their mask with them: it is as it was before the first."""
+        if not self.on(axis, index).empty:
+            self.change(axis, index, NONE)
+
+    # A person's own strokes
+
+    def paint(self, axis: str, index: int, box: Box, mask: NDArray[np.bool_], *, erase: bool, goes_on: bool) -> bool:
+        """Paint or erase pixels of the chosen label; a whole stroke is one step of the history. Returns whether painting is possible."""
+        desk = self._desk
+        segment = desk.state.segment
+        if desk.state.case is None or segment is None:
+            desk.notify("info", tr("Open a case first.") if desk.state.case is None else tr("Choose or add a label first."))
+            return False
+        if segment.locked:
+            desk.notify("warning", tr("“{name}” is locked. Unlock it, or choose another label.").format(name=segment.name))
+            return False
+        key = (segment.name, axis, index)
+        crop = desk.canvas.write(*key, box, mask, "subtract" if erase else "add")
+        last = self.history.last_of(key)
+        if goes_on and last is not None and last.painted and self.history.done[-1] is last:
+            self.history.extend(last, (crop,), None)
+        elif bool((crop.before != crop.after).any()):
+            prompts, work = self.on(axis, index), self._work.get(key)
+            result = work.result if work is not None else None
+            self.history.push(Step(key, prompts, prompts, (crop,), result, result, painted=True))
+        self._tell(unsaved=True)
+        return True
+
+    # Undo
+
+    def undo(self) -> None:
+        """Take the last action back, prompts and mask."""
+        step = self.history.undo()
+        if step is None:
+            return
+        if step.painted:
+            self._repaint(step, forwards=False)
+            return
+        self._settle(step)
+        for crop in reversed(step.crops):
+            self._put(crop, forwards=False)
+        self._restore(step.key, step.prompts_before, step.result_before)
+        before = self.history.last_of(step.key)
+        if before is not None and not before.crops and not step.prompts_before.empty:
+            self._work[step.key].step = before  # it was never answered: newer prompts had overtaken it
+            self._work[step.key].asked = False
+            self._ask(step.key)
+        self._tell(unsaved=True)
+
+    def redo(self) -> None:
+        """Do what was taken back again."""
+        step = self.history.redo()
+        if step is None:
+            return
+        if step.painted:
+            self._repaint(step, forwards=True)
+            return
+        self._settle(step)
+        for crop in step.crops:
+            self._put(crop, forwards=True)
+        self._restore(step.key, step.prompts_after, step.result_after)
+        if not step.crops and not step.prompts_after.empty:
+            self._work[step.key].step = step
+            self._work[step.key].asked = False
+            self._ask(step.key)
+        self._tell(unsaved=True)
+
+    # Results of others (propagation)
+
+    def take_slice(self, key: SliceKey, answer: NDArray[np.bool_], result: str, step: Step) -> Step:
+        """A slice that a job has found: written like an answer, part of the job's step."""
+        work = SliceWork(drawn=self._desk.canvas.slice_mask(*key), mode=self._desk.state.mode)
+        self._work[key] = work
+        return self.history.extend(step, self._write(key, work, answer, result), None)
+
+    def known(self, axis: str, index: int) -> Optional[SliceWork]:
+        """The chosen label's work on a slice, if it has an answer."""
+        work = self._work.get((self._desk.state.label, axis, index))
+        return work if work is not None and work.result is not None else None
+
+    def edited(self, key: SliceKey) -> Optional[Dict[str, Any]]:
+        """The slice's mask as a person left it, as the server takes it; None where nobody edited it since the last answer."""
+        work = self._work.get(key)
+        if work is None or work.result is None or self._desk.canvas.fingerprint(*key) == work.fingerprint:
+            return None
+        return self._as_mask(self._desk.canvas.slice_mask(*key))
+
+    # All of it
+
+    def cancel(self) -> int:
+        """End what is being asked; prompts stay. Returns how many requests that were."""
+        count = 0
+        for key, work in self._work.items():
+            if work.ticket is not None:
+                self._desk.jobs.drop(work.ticket)
+                work.ticket, work.asked = None, True
+                self._desk.not_busy(_kind(key))
+                count += 1
+        return count
+
+    def resend(self) -> None:
+        """The connection is back: ask for everything that has no answer yet."""
+        for key, work in list(self._work.items()):
+            if not work.asked and work.ticket is None and not work.prompts.empty:
+                self._ask(key)
+
+    def clear(self) -> None:
+        """Another case."""
+        self.cancel()
+        self._work.clear()
+        self._masks.clear()
+        self.history.clear()
+        self.version = ""
+        self._tell()
+
+    # Inside
+
+    def _may_prompt(self) -> bool:
+        desk = self._desk
+        segment = desk.state.segment
+        if desk.state.case is None:
+            desk.notify("info", tr("Open a case first."))
+        elif desk.state.review:
+            desk.notify("info", tr("You are reviewing without the model. Leave review to place prompts."))
+        elif segment is None:
+            desk.notify("info", tr("Choose or add a label first."))
+        elif segment.locked:
+            desk.notify("warning", tr("“{name}” is locked. Unlock it, or choose another label.").format(name=segment.name))
+        else:
+            return True
+        return False
+
+    def _ask(self, key: SliceKey) -> None:
+        desk, work = self._desk, self._work.get(key)
+        if work is None or work.ticket is not None or work.asked or desk.state.case is None or work.prompts.empty:
+            return
+        if desk.client is None:
+            desk.notify("warning", tr("Connect to your hospital's server first."))
+            return
+        request = self._request(key, work, desk.state.case)
+        step, began = work.step, work.since
+        work.asked = True
+
+        def done(reply: Segmented) -> None:
+            work.ticket = None
+            if self._work.get(key) is work:
+                self._answered(key, work, request, reply, step)
+                desk.update(round_trip=desk.clock() - began)
+                self._ask(key)  # newer prompts have come meanwhile
+
+        def failed(error: Exception) -> bool:
+            work.ticket = None
+            if self._work.get(key) is not work:
+                return True
+            work.asked = False
+            if isinstance(error, SessionExpired):
+                work.result = None
+                self._ask(key)
+                return True
+            return False
+
+        def call(client: Client, cancelled: Any, _report: Any) -> Segmented:
+            return client.segment(request, cancelled)
+
+        work.ticket = desk.call(_kind(key), call, done, failed=failed, busy=tr("Segmenting"), again=self.resend)
+
+    def _request(self, key: SliceKey, work: SliceWork, case: str) -> SegmentRequest:
+        label, axis, index = key
+        mask = None
+        if (
+            work.result is not None
+            and self._desk.canvas.fingerprint(*key) != work.fingerprint
+            and work.drawn is not None
+            and work.answer is not None
+        ):
+            now = self._desk.canvas.slice_mask(*key)
+            work.drawn = rebase(work.mode, work.drawn, work.answer, now)
+            mask = self._as_mask(now) if work.mode == "replace" else None
+        return SegmentRequest(case, axis, index, label, work.prompts, work.result, mask)
+
+    def _answered(self, key: SliceKey, work: SliceWork, request: SegmentRequest, reply: Segmented, step: Optional[Step]) -> None:
+        desk = self._desk
+        try:
+            if reply.against is None:
+                start = np.zeros(reply.size, bool)
+            else:
+                known = self._mask(reply.against)
+                if known is None:
+                    raise SessionExpired(404, reply.against)
+                start = known
+            answer = apply_change(start, reply.change_box, reply.pixels)
+            crops = self._write(key, work, answer, reply.result)
+        except SessionExpired:
+            work.result, work.asked = None, False
+            return
+        except FedSCAError as error:
+            desk.failure(error)
+            return
+        self.version = reply.version
+        if step is not None:
+            grown = self.history.extend(step, crops, reply.result)
+            if work.step is step:
+                work.step = grown
+        if desk.state.notice is not None and desk.state.notice.kind == "error":
+            desk.update(notice=None)
+        self._tell(unsaved=True)
+
+    def _write(self, key: SliceKey, work: SliceWork, answer: NDArray[np.bool_], result: str) -> Tuple[Crop, ...]:
+        canvas = self._desk.canvas
+        now = canvas.slice_mask(*key)
+        if now.shape != answer.shape:
+            raise FedSCAError(
+                tr("The server's mask has {rows} x {columns} pixels, the slice another size.").format(
+                    rows=answer.shape[0], columns=answer.shape[1]
+                )
+            )
+        drawn = work.drawn if work.drawn is not None else now
+        changed = difference(now, compose(work.mode, drawn, answer))
+        crops: List[Crop] = []
+        if changed is not None:
+            box, pixels = changed
+            crops.append(canvas.write(*key, box, pixels, "replace"))
+        work.answer, work.result = answer, result
+        work.fingerprint = canvas.fingerprint(*key)
+        self._keep(result, answer)
+        return tuple(crops)
+
+    def _clear(self, key: SliceKey, work: SliceWork) -> None:
+        """The last prompt is gone: the slice holds what was drawn before the first, with a person's own edits."""
+        if work.ticket is not None:
+            self._desk.jobs.drop(work.ticket)
+            work.ticket = None
+            self._desk.not_busy(_kind(key))
+        work.asked = True
+        if work.answer is None or work.drawn is None or work.step is None:
+            self._work.pop(key, None)
+            return
+        now = self._desk.canvas.slice_mask(*key)
+        theirs = now != compose(work.mode, work.drawn, work.answer)  # pixels that a person changed
+        changed = difference(now, np.where(theirs, now, work.drawn))
+        if changed is not None:
+            self.history.extend(work.step, (self._desk.canvas.write(*key, changed[0], changed[1], "replace"),), None)
+        self._work.pop(key, None)
+
+    def _settle(self, step: Step) -> None:
+        """An answer on its way to a step that is undone or redone would come to the wrong place."""
+        work = self._work.get(step.key)
+        if work is not None and work.ticket is not None:
+            self._desk.jobs.drop(work.ticket)
+            work.ticket = None
+            self._desk.not_busy(_kind(step.key))
+
+    def _repaint(self, step: Step, *, forwards: bool) -> None:
+        """Take a stroke back, or paint it again. What the server knows of the slice stays as it is."""
+        for crop in step.crops if forwards else reversed(step.crops):
+            self._put(crop, forwards=forwards, ours=False)
+        self._tell(unsaved=True)
+
+    def _put(self, crop: Crop, *, forwards: bool, ours: bool = True) -> None:
+        canvas = self._desk.canvas
+        x0, y0, x1, y1 = crop.box
+        now = canvas.slice_mask(crop.label, crop.axis, crop.index)[y0 : y1 + 1, x0 : x1 + 1]
+        pixels, where = (to_redo if forwards else to_undo)(crop, now)
+        if where.any():
+            canvas.put(crop.label, crop.axis, crop.index, crop.box, pixels, where)
+        key = (crop.label, crop.axis, crop.index)
+        if ours and key in self._work:
+            self._work[key].fingerprint = canvas.fingerprint(*key)
+
+    def _restore(self, key: SliceKey, prompts: PromptSet, result: Optional[str]) -> None:
+        answer = self._mask(result) if result is not None else None
+        work = self._work.get(key)
+        if prompts.empty and answer is None:
+            self._work.pop(key, None)
+            return
+        if work is None:
+            work = self._work[key] = SliceWork(mode=self._desk.state.mode)
+        if work.drawn is None or answer is None:
+            now = self._desk.canvas.slice_mask(*key)
+            work.drawn = now if answer is None else rebase(work.mode, np.zeros_like(now), answer, now)
+        work.prompts, work.answer, work.result, work.asked = prompts, answer, result if answer is not None else None, True
+        work.step = None
+        work.fingerprint = self._desk.canvas.fingerprint(*key)
+
+    def _as_mask(self, mask: NDArray[np.bool_]) -> Dict[str, Any]:
+        box: Box = bounds(mask) or (0, 0, 0, 0)
+        x0, y0, x1, y1 = box
+        return {"box": list(box), "data": pack(mask[y0 : y1 + 1, x0 : x1 + 1])}
+
+    def _keep(self, result: str, answer: NDArray[np.bool_]) -> None:
+        self._masks[result] = (np.packbits(answer), (answer.shape[0], answer.shape[1]))
+        self._masks.move_to_end(result)
+        while len(self._masks) > MOST_MASKS:
+            self._masks.popitem(last=False)
+
+    def _mask(self, result: str) -> Optional[NDArray[np.bool_]]:
+        kept = self._masks.get(result)
+        if kept is None:
+            return None
+        bits, (rows, columns) = kept
+        return np.asarray(np.unpackbits(bits, count=rows * columns).reshape(rows, columns).astype(bool))
+
+    def _tell(self, **values: Any) -> None:
+        state = self._desk.state
+        self._desk.update(
+            revision=state.revision + 1,
+            can_undo=self.history.can_undo,
+            can_redo=self.history.can_redo,
+            can_propagate=self.known(state.axis, state.index) is not None,
+            **values,
+        )
+
+    def look(self) -> None:
+        """Another slice or label is in view."""
+        self._tell()
+
+
+def _kind(key: SliceKey) -> str:
+    return "segment " + " ".join(map(str, key))

@@ -1,0 +1,1 @@
+"""Tests of what radiologists hold in their hands."""
