@@ -1,0 +1,1 @@
+# Packages are made by the real Slicer only.
