@@ -1,6 +1,7 @@
 # FedSCA Label. On a machine with git, make and Python 3.11 or newer:
 #   make demo    set everything up, then run the whole loop with virtual hospitals (DATA=folder for your own)
 #   make test    set everything up, then run the tests
+#   make workstation   segment in the browser: SERVER=URL of a hospital's server, or STUDIES=folder of images to start one here
 #   make check   everything that must hold before a commit
 # `make help` lists the rest.
 
@@ -13,18 +14,23 @@ DATA ?=
 OUT  ?=
 KEEP ?=
 ARGS ?=
+# The workstation's options: SERVER=URL or STUDIES=DIR (with neither: the server used last), PORT=8200, ARGS="--conf image_size 128".
+SERVER  ?=
+STUDIES ?=
+PORT    ?= 8200
 
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUN := PATH="$(BIN):$$PATH"
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_WORKSTATION := $(VENV)/.installed-workstation
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint format types imports check fuzz doctor clean
+.PHONY: help setup setup-dev demo workstation test lint format types imports check fuzz doctor clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED) ## create .venv and install what the product runs on (about 2.3 GB)
 
@@ -50,6 +56,13 @@ $(INSTALLED_DEV): $(INSTALLED) requirements-dev.txt
 demo: $(INSTALLED) ## annotate, tune, exchange, pull, serve: with real processes (DATA=DIR, OUT=DIR, KEEP=1)
 	@$(RUN) fedsca demo $(if $(DATA),--data "$(DATA)") $(if $(OUT),--out "$(OUT)") $(if $(KEEP),--keep) $(ARGS)
 
+$(INSTALLED_WORKSTATION): $(INSTALLED) slicer_extension/workstation/requirements.txt
+	$(PIP) install --quiet $(PIP_FLAGS) -c constraints.txt -r slicer_extension/workstation/requirements.txt
+	@touch $@
+
+workstation: $(INSTALLED_WORKSTATION) ## segment in the browser (SERVER=URL or STUDIES=DIR, PORT=8200)
+	@$(RUN) PYTHONPATH=slicer_extension:slicer_extension/FedSCA python -m workstation --port $(PORT) $(if $(SERVER),--server "$(SERVER)") $(if $(STUDIES),--studies "$(STUDIES)") $(ARGS)
+
 doctor: $(INSTALLED) ## tell what is installed, which device and base are used, what is missing
 	@$(RUN) fedsca doctor
 
@@ -70,7 +83,7 @@ types: $(INSTALLED_DEV)
 	$(BIN)/mypy
 
 imports: $(INSTALLED_DEV)
-	$(RUN) lint-imports
+	$(RUN) PYTHONPATH=slicer_extension/FedSCA lint-imports
 
 check: lint types imports test ## lint, format, types, import rule, tests
 

@@ -1,0 +1,157 @@
+"""From the click in the browser to the mask on its screen: real server, real workstation, headless Chromium.
+
+    python -m benchmarks.workstation_click                          # a virtual CT of 512 x 512 x 120
+    python -m benchmarks.workstation_click --volume FILE.nii.gz     # a volume of your own
+
+On one slice (encoded ahead, as it is when somebody looks at it) a box is drawn, then a point is clicked in it, both are undone, and so on
+at other places. The time is taken until pixels of the view's picture have changed and the browser has drawn them, all on the browser's own
+clock: from the moment at which the box is complete (`pointerup`) or the point is clicked (`pointerdown`) to the animation frame after the
+picture with the new mask was put on the canvas. A point that does not change the mask (the untuned base often keeps it) has no time.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.label_server import LabelServer, label_server
+from benchmarks.machine import machine
+from benchmarks.virtual_volume import write_virtual_ct
+from tests.slicer_extension.workstation.hands import Hands
+from tests.slicer_extension.workstation.processes import browser, missing, workstation
+
+# Watches the pictures of a view: what changed since the pointer went down, and when it was on the screen.
+WATCH = """() => {
+  const view = fedsca.views.Red, canvas = view.$refs.image, found = (window.measured = { down: 0, shown: 0, before: null });
+  const look = () => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const surface = canvas.parentElement;
+  const begin = () => { Object.assign(found, { down: performance.now(), shown: 0 }); };
+  surface.addEventListener("pointerdown", begin, true);
+  surface.addEventListener("pointerup", () => { if (view.panel.tool === "box") begin(); }, true);
+  const draw = view.draw.bind(view);
+  window.measured.rest = () => { found.before = look(); };
+  fedsca.watch("Red", (bitmap, meta) => {
+    draw(bitmap, meta);
+    if (!found.down || found.shown || !found.before) return;
+    const now = look(), was = found.before;
+    let changed = 0;
+    for (let n = 0; n < now.length; n += 4) changed += Math.abs((now[n] - now[n + 2]) - (was[n] - was[n + 2])) > 24;
+    if (changed > 12) requestAnimationFrame(() => { found.shown = performance.now(); });
+  });
+}"""
+MASK_SECONDS = 2.0
+WARM = 3  # rounds that are not counted
+SIDE = 45  # half the box's side, pixels of the slice
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--volume", type=Path, help="a volume instead of the virtual one")
+    parser.add_argument("--index", type=int, help="slice (k); by default the middle")
+    parser.add_argument("--clicks", type=int, default=50)
+    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--out", type=Path, help="JSON file")
+    options = parser.parse_args()
+    if missing():
+        raise SystemExit(missing())
+    with tempfile.TemporaryDirectory(prefix="fedsca-click-") as name:
+        folder = Path(name)
+        studies = folder / "studies"
+        studies.mkdir()
+        target = studies / "case1.nii.gz"
+        if options.volume:
+            shutil.copy(options.volume, target)
+        else:
+            write_virtual_ct(target, (512, 512, 120))
+        conf = {"image_size": str(options.image_size), "tune": "false", "uncertainty": "false"}
+        with label_server(studies, folder / "site", conf, folder / "server.log") as server:
+            server.get("/fedsca/status")
+            with workstation(folder / "workstation", "--server", server.address) as address, browser() as page:
+                figures = measure(page, address, server, options)
+    print(json.dumps({name: value for name, value in figures.items() if name != "ms"}, indent=1))
+    if options.out:
+        options.out.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def measure(page: Any, address: str, server: LabelServer, options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of one volume."""
+    page.goto(address)
+    page.wait_for_selector("[data-connection=on]")
+    hands = Hands(page)
+    began = time.monotonic()
+    hands.open("case1")
+    opened = time.monotonic() - began
+    count = page.evaluate("fedsca.views.Red.meta.count")
+    index = options.index if options.index is not None else count // 2
+    page.evaluate("(index) => fedsca.gesture('Red', 'slice', index)", index)
+    hands.wait("(n) => fedsca.views.Red.meta.index === n", index)
+    page.evaluate(WATCH)
+    server.wait_until_compiled()
+    _settle(server)
+    waits: dict[str, list[float]] = {"box": [], "point": []}
+    without = {"box": 0, "point": 0}
+    for number, (column, row) in enumerate(_places(page, options.clicks + WARM)):
+        for tool, key in (("box", "b"), ("point", "p")):
+            hands.tool(key, tool)
+            page.wait_for_function("fedsca.views.Red.meta.exact")  # the view rests
+            page.evaluate("window.measured.rest()")
+            if tool == "box":
+                hands.drag((column - SIDE, row - SIDE), (column + SIDE, row + SIDE))
+            else:
+                hands.click(column + (SIDE // 2) * (number % 2), row)
+            try:
+                page.wait_for_function("window.measured.shown > 0", timeout=1000 * MASK_SECONDS)
+            except Exception:
+                without[tool] += number >= WARM
+            else:
+                if number >= WARM:
+                    waits[tool].append(page.evaluate("window.measured.shown - window.measured.down"))
+        for _ in range(2):
+            page.keyboard.press("Control+z")
+        page.wait_for_function("!fedsca.views.Red.shown()?.points.length && !fedsca.views.Red.shown()?.box")
+    return {
+        "volume": page.evaluate("[fedsca.views.Yellow.meta.count, fedsca.views.Green.meta.count, fedsca.views.Red.meta.count]"),
+        "picture": page.evaluate("fedsca.views.Red.size"),
+        "image_size": options.image_size,
+        "open_seconds": round(opened, 2),
+        **{tool: _summary(times, without[tool]) for tool, times in waits.items()},
+        "all": _summary([*waits["box"], *waits["point"]], sum(without.values())),
+        "render_ms": page.evaluate("fedsca.views.Red.meta.rendered"),
+        "engine": server.get("/fedsca/status").get("engine"),
+        "machine": machine(),
+        "ms": waits,
+    }
+
+
+def _summary(times: list[float], without: int) -> dict[str, Any]:
+    """Percentiles in ms."""
+    ordered = np.array(times or [np.nan])
+    figures = {"p50_ms": np.percentile(ordered, 50), "p95_ms": np.percentile(ordered, 95), "worst_ms": ordered.max()}
+    return {"count": len(times), "without_change": without, **{name: round(float(value), 1) for name, value in figures.items()}}
+
+
+def _places(page: Any, count: int) -> list[tuple[int, int]]:
+    """Pixels of the slice, spread over its middle."""
+    rng = np.random.default_rng(0)
+    columns, rows = page.evaluate("[fedsca.views.Yellow.meta.count, fedsca.views.Green.meta.count]")
+    places = rng.uniform((0.28, 0.3), (0.66, 0.66), (count, 2)) * (columns, rows)
+    return [(int(column), int(row)) for column, row in places]
+
+
+def _settle(server: LabelServer) -> None:
+    """Until the slices around the one in view are encoded and the server rests."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        if server.get("/fedsca/status")["prefetch"]["queued"] == 0:
+            return
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()
