@@ -437,4 +437,5 @@ def test_labelled_cases_come_as_one_archive(server: Server) -> None:
 def test_nothing_is_left_in_the_temporary_folder(server: Server) -> None:
     folders = list((server.folder / "site" / "work").glob("temporary-*"))
     assert len(folders) == 1
-    assert list(folders[0].iterdir()) == []
+    # a file that was sent is removed after its last byte has left, which a client cannot see
+    wait_until(lambda: list(folders[0].iterdir()) == [], 60, what="the temporary folder to be empty")
