@@ -118,6 +118,7 @@ class View:
             return {"axis": "", "index": -1, "count": 0}
         xy_to_ras = matrix_array(self.node.GetXYToRAS())
         return {
+            "image": volume.GetID(),
             "axis": place[0],
             "index": place[1],
             "count": volume.GetImageData().GetDimensions()["ijk".index(place[0])],

@@ -34,12 +34,13 @@ class Hands:
         self.page.wait_for_function(condition, arg=argument, timeout=timeout)
 
     def open(self, case: str) -> None:
-        """Choose a case from the list."""
+        """Choose a case from the list, also the one that is open."""
+        before = self.page.evaluate("fedsca.views.Red.meta.image ?? ''")
         if self.page.query_selector(f"[data-case='{case}']") is None:
             self.page.click("[data-do=cases]")
         self.page.click(f"[data-case='{case}']")
         self.wait("(name) => document.querySelector('.case h2').innerText === name", case)
-        self.wait("() => document.querySelector('[data-view=Red]').dataset.axis === 'k'")
+        self.wait("(before) => fedsca.views.Red.meta.axis === 'k' && fedsca.views.Red.meta.image !== before", before)
 
     def go_to(self, index: int) -> None:
         """Scroll to a slice with the arrow keys."""

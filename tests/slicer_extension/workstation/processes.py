@@ -98,7 +98,7 @@ def browser(width: int = 1440, height: int = 900) -> Iterator[Any]:
         page.on("request", lambda request: page.requests.append(request.url))
         page.on("websocket", lambda socket: page.requests.append(socket.url))
         page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on("console", lambda message: page.problems.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("console", lambda message: page.problems.append(message.text) if message.type == "error" else None)
         try:
             yield page
         finally:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import requests
 
-from tests.monailabel_app.server_process import wait_until
 from tests.slicer_extension.widget.hospital import RunningHospital, box_around, largest_slice, make_hospital
 from tests.slicer_extension.workstation.hands import LONG, Hands
 from tests.slicer_extension.workstation.processes import browser, missing, workstation
@@ -217,35 +214,3 @@ def test_no_request_leaves_the_origin_and_nothing_went_wrong(hands: Hands, addre
     assert page.title() == "FedSCA Workstation"
     known = "405"  # trame's client asks for a launcher (POST /paraview/) before it opens its own socket
     assert [text for text in page.problems if known not in text] == []
-
-
-def test_a_server_of_its_own(hospital: RunningHospital, tmp_path: Path) -> None:
-    """`--studies` starts one, and it is gone with the workstation."""
-    found: list[Any] = []
-    options = (
-        "--studies",
-        str(hospital.drawn.root / "studies"),
-        "--conf",
-        "image_size",
-        "64",
-        "--conf",
-        "tune",
-        "false",
-        "--conf",
-        "cpu_engine",
-        "torch",
-    )
-    with workstation(tmp_path, *options, "--conf", "site", str(tmp_path / "site")) as address, browser(900, 600) as page:
-        page.goto(address)
-        page.wait_for_selector("[data-connection=on]")
-        found.append(page.inner_text(".server p.muted").split()[-1])
-        assert requests.get(f"{found[0]}/info/", timeout=60).ok
-
-    def gone() -> bool:
-        try:
-            requests.get(f"{found[0]}/info/", timeout=5)
-        except requests.ConnectionError:
-            return True
-        return False
-
-    wait_until(gone, 60, what="the server to end")
