@@ -83,7 +83,7 @@ types: $(INSTALLED_DEV)
 	$(BIN)/mypy
 
 imports: $(INSTALLED_DEV)
-	$(RUN) PYTHONPATH=slicer_extension/FedSCA lint-imports
+	$(RUN) PYTHONPATH=slicer_extension:slicer_extension/FedSCA lint-imports
 
 check: lint types imports test ## lint, format, types, import rule, tests
 
