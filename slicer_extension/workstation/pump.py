@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ LOST_AFTER = 2.0  # seconds after which a picture that was never shown no longer
 REST = 0.35  # a view that did not change for so long is sent without loss
 CALM = 0.12  # the other views wait until the view that is worked in did not change for so long, but not longer than
 PATIENCE = 0.5
+log = logging.getLogger("workstation")
 
 
 @dataclass
@@ -107,7 +109,10 @@ class Pump:
         while True:
             turn, exact, wait = self._next(time.monotonic())
             if turn is not None:
-                await self._render(turn, exact)
+                try:
+                    await self._render(turn, exact)
+                except Exception:  # one picture that fails must not end all others; the next change asks for it again
+                    log.exception("A picture of the view %s could not be made", turn.view.name)
                 await asyncio.sleep(0)
                 continue
             self._wake.clear()

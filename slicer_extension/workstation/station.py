@@ -30,6 +30,7 @@ from workstation.actions import BadRequestError, actions
 from workstation.case_display import CaseDisplay
 from workstation.door import Door
 from workstation.gestures import Gestures
+from workstation.private_file import write_private
 from workstation.pump import Pump
 from workstation.settings import Settings
 from workstation.slice_view import View
@@ -69,7 +70,7 @@ class Workstation:
         self._actions["hello"] = lambda _values: self._hello()
         self._gestures = Gestures(self.annotator, self.views, self.display, self._looked)
         self.door = Door()
-        self._uploads = Uploads(self.annotator.upload)
+        self._uploads = Uploads(self.annotator.upload, self._tell)
         self._server = Server("fedsca-workstation")
         self._server.client_type = "vue3"
         self._dirty = True
@@ -101,7 +102,7 @@ class Workstation:
         address = f"http://{self._settings.host}:{self._server.port}/?token={self.door.token}"
         print(tr("FedSCA Workstation: open {address} (once, in one browser).").format(address=address), flush=True)  # noqa: T201
         if self._settings.ready_file is not None:
-            self._settings.ready_file.write_text(address)
+            write_private(self._settings.ready_file, address)
         if self._settings.open_browser:
             import webbrowser
 
@@ -140,8 +141,11 @@ class Workstation:
                 self.annotator.deliver()
             except Exception:  # one answer that goes wrong must not end the work
                 log.exception("An answer could not be used")
-            if self._dirty:
-                self._publish()
+            try:
+                if self._dirty:
+                    self._publish()
+            except Exception:
+                log.exception("The page could not be brought up to date")
             await asyncio.sleep(SOON if self.jobs.running() else LATER)
 
     def _changed(self, _state: State) -> None:
@@ -199,6 +203,8 @@ class Workstation:
             self._gestures(view, kind, values)
         except BadRequestError as error:
             log.warning("The page sent a gesture that cannot be: %s", error)
+        except FedSCAError as error:
+            self._tell(error.message)
         if kind in ("jump", "size", "fit"):
             self._dirty = True
 
@@ -211,7 +217,10 @@ class Workstation:
         except BadRequestError as error:
             log.warning("The page asked for what cannot be: %s", error)
         except FedSCAError as error:
-            self.annotator._desk.notify("error", error.message)
+            self._tell(error.message)
+
+    def _tell(self, text: str) -> None:
+        self.annotator._desk.notify("error", text)
 
     def _on_shown(self, view: str, number: int) -> None:
         self.pump.shown(view, number)

@@ -18,19 +18,19 @@ class Uploads:
 
     Args:
         arrived: called with the file, on the event loop.
+        refused: called with a sentence that says why a file is not taken.
     """
 
-    def __init__(self, arrived: Callable[[Path], None]) -> None:
-        self._arrived = arrived
+    def __init__(self, arrived: Callable[[Path], None], refused: Callable[[str], None]) -> None:
+        self._arrived, self._refused = arrived, refused
         self._folder = tempfile.TemporaryDirectory(prefix="fedsca-own-")
 
     async def handle(self, request: web.Request) -> web.Response:
         """The request; refuses names without a known ending, and what is too large."""
         name = Path(request.query.get("name", "")).name
         if not name.lower().endswith(ENDINGS):
-            return web.Response(
-                status=400, text=tr("“{name}” is no image that is known here ({endings}).").format(name=name, endings=", ".join(ENDINGS))
-            )
+            text = tr("“{name}” is no image that is known here ({endings}).").format(name=name, endings=", ".join(ENDINGS))
+            return self._refuse(400, text)
         file = Path(tempfile.mkdtemp(dir=self._folder.name)) / name
         size = 0
         with file.open("wb") as stream:
@@ -38,10 +38,14 @@ class Uploads:
                 size += len(chunk)
                 if size > LARGEST:
                     file.unlink()
-                    return web.Response(status=413, text=tr("That file is larger than {size} GiB.").format(size=LARGEST // 2**30))
+                    return self._refuse(413, tr("That file is larger than {size} GiB.").format(size=LARGEST // 2**30))
                 stream.write(chunk)
         self._arrived(file)
         return web.Response(text="ok")
+
+    def _refuse(self, status: int, text: str) -> web.Response:
+        self._refused(text)
+        return web.Response(status=status, text=text)
 
     def close(self) -> None:
         self._folder.cleanup()

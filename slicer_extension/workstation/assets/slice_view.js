@@ -2,6 +2,7 @@
 (() => {
   const fedsca = window.fedsca;
   const NEAR = 9; // pixels within which a click means a point that is there
+  const NOTCH = 40; // of a wheel's or trackpad's units, for one slice
   const PLUS = "#3ddc84", MINUS = "#ff6b5e", BOX = "#7cc4ff";
   const COLUMN_ROW = { i: [1, 2], j: [0, 2], k: [0, 1] };
   const scroll = fedsca.movement("scroll", (a, b) => [a[0] + b[0]]);
@@ -37,7 +38,7 @@
       brush() { this.ink(); },
     },
     created() {
-      this.drag = null; this.mouse = null; this.ghosts = [];
+      this.drag = null; this.mouse = null; this.ghosts = []; this.turned = 0;
     },
     mounted() {
       fedsca.watch(this.name, (bitmap, meta) => this.draw(bitmap, meta));
@@ -105,9 +106,17 @@
         if (!this.ready) return;
         const at = this.at(event), canvas = this.$refs.image;
         if (event.ctrlKey || event.metaKey) zoom(this.name, Math.exp(-event.deltaY / 400), at[0] / canvas.width, at[1] / canvas.height);
-        else scroll(this.name, event.deltaY > 0 ? 1 : -1);
+        else this.turn(event);
+      },
+      turn(event) { // a wheel's notch is a slice; a trackpad sends many small steps, which add up to one
+        const notch = event.deltaMode !== 0 || Math.abs(event.deltaY) >= NOTCH;
+        this.turned = notch ? 0 : (Math.sign(event.deltaY) === Math.sign(this.turned) ? this.turned : 0) + event.deltaY;
+        const steps = notch ? Math.sign(event.deltaY) : Math.trunc(this.turned / NOTCH);
+        if (!notch) this.turned -= steps * NOTCH;
+        if (steps) scroll(this.name, steps);
       },
       down(event) {
+        document.activeElement?.blur?.(); // keys are the tools' again, also after a name was typed
         if (!this.ready) return;
         this.$emit("use", this.name);
         const at = this.at(event), tool = this.panel.tool;
