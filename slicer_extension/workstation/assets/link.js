@@ -8,7 +8,7 @@
     try {
       await open.call(method, values);
     } catch (error) {
-      console.warn("The workstation did not take", method, error);
+      console.error("The workstation did not take", method, error);
     }
   };
 

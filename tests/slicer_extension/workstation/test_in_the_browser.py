@@ -141,6 +141,11 @@ def test_wheel_window_zoom_and_views(hands: Hands, hospital: RunningHospital) ->
     page.mouse.move(x, y)
     page.mouse.wheel(0, 100)
     hands.wait("() => fedsca.views.Red.meta.index === 3")
+    for _ in range(3):
+        page.mouse.wheel(0, 15)  # a trackpad's small steps add up to one slice
+    hands.wait("() => fedsca.views.Red.meta.index === 4")
+    page.keyboard.press("ArrowDown")
+    hands.wait("() => fedsca.views.Red.meta.index === 3")  # and not further: each step alone would have been a slice
     before = page.evaluate("fedsca.views.Red.meta.window")
     page.mouse.down(button="right")
     page.mouse.move(x + 120, y, steps=5)
