@@ -67,7 +67,8 @@ class Annotator:
         self._worklist = Worklist(self._desk, self._opened, self._closing)
         self._submission = Submission(self._desk, self._prompting, drafts, self._submitted, viewer)
         self._learning = Learning(self._desk)
-        self._connection = Connection(self._desk, client_factory, self._welcome)
+        self._connection = Connection(self._desk, client_factory, self._welcome, self._leave)
+        self._prompting.drew.connect(lambda _: self._submission.drew())
         self._desk.update(address=preferences.get("address"), user=preferences.get("user"), tag=preferences.get("tag", "final") or "final")
 
     @property
@@ -91,6 +92,7 @@ class Annotator:
     def close(self, deadline: float = 5.0) -> bool:
         """The program ends: save what is not submitted, end the threads. Returns whether they ended in time."""
         self._submission.save_draft()
+        self._submission.let_go()
         self._worklist.remove_files()
         return self._desk.jobs.close(deadline)
 
@@ -111,8 +113,6 @@ class Annotator:
 
     def disconnect(self) -> None:
         """Let the server go; the drawing stays."""
-        self._submission.save_draft()
-        self._spreading.cancel()
         self._connection.disconnect()
 
     # Cases
@@ -129,13 +129,17 @@ class Annotator:
         """Open a case with the label of a tag; None takes a label that there is, "" none."""
         self._worklist.open(case, tag)
 
-    def upload(self, path: Path, name: Optional[str] = None, *, shown: bool = False) -> None:
-        """Put an image of one's own on the server, once, and work on it; `shown`: the canvas shows it already."""
-        self._worklist.upload(path, name, shown=shown)
+    def upload(self, path: Path, name: Optional[str] = None) -> None:
+        """Put an image of one's own on the server, once, and work on it."""
+        self._worklist.upload(path, name)
 
     def close_case(self) -> None:
         """Close the case; unsubmitted work stays as a draft."""
         self._worklist.close()
+        if self.state.connection == "on":
+            self._desk.call(
+                "prefetch", lambda client, _c, _r: client.stop_prefetch(self._viewer), quiet=True, latest_only=True, lane="prefetch"
+            )
 
     def refresh_cases(self) -> None:
         """Ask for the list of cases again."""
@@ -246,21 +250,19 @@ class Annotator:
     def add_point(self, ijk: Voxel, axis: str, positive: Optional[bool] = None) -> None:
         """A click on a slice perpendicular to `axis`."""
         self._prompting.add_point(ijk, axis, self.state.polarity if positive is None else positive)
-        self._after_prompt(axis, pixel_of(axis, ijk)[0])
+        self._desk.update(axis=axis, index=pixel_of(axis, ijk)[0])
 
     def move_point(self, old: Voxel, new: Voxel, axis: str) -> None:
         """A point was dragged within its slice."""
         index = pixel_of(axis, old)[0]
         if pixel_of(axis, new)[0] == index and old != new:
-            self._prompting.change(axis, index, self.prompts_on(axis, index).moved(old, new))
-            self._after_prompt(axis, index)
+            self._change(axis, index, self.prompts_on(axis, index).moved(old, new))
 
     def remove_point(self, ijk: Voxel, axis: str) -> None:
         """A point was deleted."""
         index = pixel_of(axis, ijk)[0]
         if any(point.ijk == ijk for point in self.prompts_on(axis, index).points):
-            self._prompting.change(axis, index, self.prompts_on(axis, index).without_point(ijk))
-            self._after_prompt(axis, index)
+            self._change(axis, index, self.prompts_on(axis, index).without_point(ijk))
 
     def set_box(self, axis: str, index: int, box: Optional[Sequence[int]]) -> None:
         """A box x0, y0, x1, y1 on a slice, corners in any order, cut to the slice; None takes it away."""
@@ -276,24 +278,20 @@ class Annotator:
                 self._desk.notify("warning", tr("That box lies outside of the image."))
                 return
             chosen = (max(x[0], 0), max(y[0], 0), min(x[1], columns - 1), min(y[1], rows - 1))
-        self._prompting.change(axis, index, self.prompts_on(axis, index).with_box(chosen))
-        self._after_prompt(axis, index)
+        self._change(axis, index, self.prompts_on(axis, index).with_box(chosen))
 
     def add_scribble(self, axis: str, index: int, foreground: NDArray[np.bool_], background: NDArray[np.bool_]) -> None:
         """Strokes on a slice: masks (rows, columns), on and beside the structure."""
         if foreground.any() or background.any():
-            self._prompting.change(axis, index, self.prompts_on(axis, index).with_scribble(foreground, background))
-            self._after_prompt(axis, index)
+            self._change(axis, index, self.prompts_on(axis, index).with_scribble(foreground, background))
 
     def automatic(self, axis: str, index: int) -> None:
         """Let the model segment a slice without prompts."""
-        self._prompting.change(axis, index, PromptSet(automatic=True))
-        self._after_prompt(axis, index)
+        self._change(axis, index, PromptSet(automatic=True))
 
     def reset_prompts(self) -> None:
         """Take the prompts of the slice in view away, and their mask."""
         self._prompting.reset(self.state.axis, self.state.index)
-        self._after_prompt(self.state.axis, self.state.index)
 
     def edited(self) -> None:
         """A person painted or erased by hand."""
@@ -304,20 +302,17 @@ class Annotator:
     ) -> None:
         """A stroke by hand: the pixels (rows, columns) of a box x0, y0, x1, y1 of a slice; `goes_on`: part of the stroke before."""
         try:
-            if self._prompting.paint(axis, index, (box[0], box[1], box[2], box[3]), mask, erase=erase, goes_on=goes_on):
-                self._submission.drew()
+            self._prompting.paint(axis, index, (box[0], box[1], box[2], box[3]), mask, erase=erase, goes_on=goes_on)
         except FedSCAError as error:
             self._desk.notify("error", error.message)
 
     def undo(self) -> None:
         """Take the last action back: prompts and mask."""
         self._prompting.undo()
-        self._submission.drew()
 
     def redo(self) -> None:
         """Do it again."""
         self._prompting.redo()
-        self._submission.drew()
 
     def cancel(self) -> None:
         """Esc: end what is being waited for. What is drawn stays."""
@@ -372,7 +367,7 @@ class Annotator:
     def retry(self) -> None:
         """Do again what failed."""
         if self.state.connection in ("off", "lost"):
-            self._connection.connect(self.state.address, self._desk.preferences.get("ca_file") or None)
+            self._connection.again()
         else:
             self._prompting.resend()
 
@@ -393,12 +388,25 @@ class Annotator:
 
     def _welcome(self, fresh: bool) -> None:
         if fresh:
-            self._worklist.strategies_known()
+            self._worklist.welcome()
         self._worklist.refresh()
         self._learning.welcome()
         self._prompting.resend()
 
+    def _leave(self, for_another: bool) -> None:
+        """The server is let go. What is drawn of its case belongs to it alone: for another server the case is closed."""
+        self._submission.save_draft()
+        self._spreading.cancel()
+        self._prompting.let_go()
+        self._submission.let_go()
+        if for_another and self.state.case is not None:
+            if self.state.unsaved:
+                text = tr("{case} was closed: it belongs to {address}. Your work on it is kept on this computer and offered again there.")
+                self._desk.notify("info", text.format(case=self.state.case, address=self.state.address))
+            self._worklist.close()
+
     def _opened(self) -> None:
+        self._spreading.cancel()
         self._prompting.clear()
         self._submission.opened()
         self._desk.later("prefetch", 0.0, self._prefetch)
@@ -415,9 +423,9 @@ class Annotator:
         self._desk.notify("info", text.strip(), "next" if case == self.state.case else "")
         self._learning.watch()
 
-    def _after_prompt(self, axis: str, index: int) -> None:
+    def _change(self, axis: str, index: int, prompts: PromptSet) -> None:
+        self._prompting.change(axis, index, prompts)
         self._desk.update(axis=axis, index=index)
-        self._submission.drew()
 
     def _prefetch(self) -> None:
         state = self.state

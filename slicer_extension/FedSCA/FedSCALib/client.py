@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 from urllib.parse import quote
 
 from FedSCALib.errors import BadReply, CaseGone, FedSCAError, SessionExpired
-from FedSCALib.packets import Case, Info, Job, Segmented, Status, Submitted, Versions, read_cases
+from FedSCALib.packets import Case, Info, Job, Segmented, Status, Submitted, Versions, read_cases, read_label_names
 from FedSCALib.prompts import PromptSet, box_to_roi
+from FedSCALib.translate import tr
 from FedSCALib.transport import Progress, Transport
 
 CLICK_SECONDS = 60.0
@@ -58,21 +59,17 @@ class Client:
     """A server's requests."""
 
     transport: Transport
-    extra: Dict[str, str] = field(default_factory=dict)
 
     def info(self, cancel: Optional[threading.Event] = None) -> Info:
         return Info.from_json(self.transport.request("GET", "/info/", cancel=cancel, timeout=15).json)
 
     def status(self, cancel: Optional[threading.Event] = None) -> Status:
-        return Status.from_json(self.transport.request("GET", "/fedsca/status", cancel=cancel, timeout=15).json)
-
-    def login_enabled(self) -> bool:
-        """Whether the server asks for a login."""
+        """How the hospital's server is. Raises BadReply for a server of another kind."""
         try:
-            told = self.transport.request("GET", "/auth/", timeout=15).json
-        except CaseGone:
-            return False
-        return bool(isinstance(told, dict) and told.get("enabled"))
+            return Status.from_json(self.transport.request("GET", "/fedsca/status", cancel=cancel, timeout=15).json)
+        except CaseGone as error:
+            text = tr("{address} answers, but is not a FedSCA Label server: it has no /fedsca/status. Is the address right, also the port?")
+            raise BadReply(text.format(address=self.transport.address)) from error
 
     def login(self, user: str, password: str) -> str:
         """A token; it is used from now on. Raises LoginNeeded for a wrong password."""
@@ -80,12 +77,9 @@ class Client:
         told = self.transport.request("POST", "/auth/token", data=form, timeout=30).json
         token = told.get("access_token") if isinstance(told, dict) else None
         if not isinstance(token, str) or not token:
-            raise BadReply("The server's login gave no token.")
+            raise BadReply(tr("The server's login gave no token."))
         self.transport.token = token
         return token
-
-    def logout(self) -> None:
-        self.transport.token = None
 
     def versions(self, cancel: Optional[threading.Event] = None) -> Versions:
         return Versions.from_json(self.transport.request("GET", "/fedsca/adapters", cancel=cancel).json)
@@ -113,13 +107,19 @@ class Client:
     def download_label(self, case: str, tag: str, folder: Path, cancel: Optional[threading.Event] = None) -> Path:
         return self._download("/datastore/label", {"label": case, "tag": tag}, folder, f"{case}-{tag}", None, cancel)
 
+    def label_names(self, case: str, tag: str, cancel: Optional[threading.Event] = None) -> Dict[int, str]:
+        """Value -> name of a label's structures, as far as whoever saved it said."""
+        return read_label_names(
+            self.transport.request("GET", "/datastore/label/info", params={"label": case, "tag": tag}, cancel=cancel).json
+        )
+
     def upload_image(self, path: Path, name: str, progress: Optional[Progress] = None, cancel: Optional[threading.Event] = None) -> str:
         """Put an image into the datastore as a case of this name; returns the case's id. Only the file's ending is told, never its path."""
         ending = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
         with path.open("rb") as stream:
             files = {"params": (None, "{}", "application/json"), "file": (f"{name}{ending}", stream, "application/octet-stream")}
             told = self.transport.request(
-                "PUT", "/datastore/", params={"image": name}, files=files, cancel=cancel, timeout=FILE_SECONDS
+                "PUT", "/datastore/", params={"image": name}, files=files, progress=progress, cancel=cancel, timeout=FILE_SECONDS
             ).json
         return str(told.get("image") or name) if isinstance(told, dict) else name
 
@@ -201,7 +201,7 @@ class Client:
     def _job(told: Any) -> str:
         job = told.get("job") if isinstance(told, dict) else None
         if not isinstance(job, str):
-            raise BadReply("The server began no job.")
+            raise BadReply(tr("The server began no job."))
         return job
 
     def _download(
@@ -212,7 +212,8 @@ class Client:
         reply = self.transport.request("GET", path, params=params, into=into, progress=progress, cancel=cancel, timeout=FILE_SECONDS)
         named = reply.name or name
         if "." not in named:
-            raise FedSCAError(f"The server sent {named!r}, a file without an ending: what kind of image it is cannot be told.")
+            text = tr("The server sent “{name}”, a file without an ending: what kind of image it is cannot be told.")
+            raise FedSCAError(text.format(name=named))
         final = folder / named
         into.replace(final)
         return final

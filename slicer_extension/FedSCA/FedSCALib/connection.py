@@ -9,8 +9,6 @@ from FedSCALib import address as addresses
 from FedSCALib.client import Client
 from FedSCALib.desk import Desk
 from FedSCALib.errors import FedSCAError, LoginNeeded
-from FedSCALib.packets import Status
-from FedSCALib.state import State
 from FedSCALib.translate import tr
 
 ClientFactory = Callable[[str, Optional[Path]], Client]
@@ -24,34 +22,44 @@ class Connection:
     Args:
         make: a client for an address and a CA file.
         welcome: called whenever the server has answered after not being there, with whether this is a new connection.
+        leave: called before the server is let go; True where it is for another one.
     """
 
-    def __init__(self, desk: Desk, make: ClientFactory, welcome: Callable[[bool], None]) -> None:
+    def __init__(self, desk: Desk, make: ClientFactory, welcome: Callable[[bool], None], leave: Callable[[bool], None]) -> None:
         self._desk = desk
         self._make = make
         self._welcome = welcome
+        self._leave = leave
         self._wait = FIRST_WAIT
         self._fresh = True
         desk.lost.connect(self._gone)
 
     def connect(self, address: Optional[str] = None, ca_file: Optional[Any] = None) -> None:
-        """Connect to an address (default: the one used last)."""
+        """Connect to an address (default: the one used last, with its CA file).
+
+        The same address again keeps the case and sends what waits; at another one nothing of this server's may arrive.
+        """
         desk = self._desk
+        if address is None:
+            address, ca_file = desk.preferences.get("address"), ca_file or desk.preferences.get("ca_file")
         try:
-            chosen = addresses.normalise(address if address is not None else desk.preferences.get("address", ""))
+            chosen = addresses.normalise(address)
             authority = Path(ca_file) if ca_file else None
             client = self._make(chosen, authority)
         except FedSCAError as error:
             desk.notify("error", error.message)
             return
-        desk.jobs.cancel()
-        desk.not_busy()
-        desk.forget_waiting()
+        desk.update(notice=None)
+        if chosen != desk.state.address:
+            self._leave(True)
+            desk.let_go()
+            desk.update(info=None, status=None, versions=None, cases=(), strategies=(), progress=None)
+        desk.not_later("reconnect")
         desk.preferences.set("address", chosen)
         desk.preferences.set("ca_file", str(authority or ""))
         desk.client = client
         self._fresh, self._wait = True, FIRST_WAIT
-        desk.update(connection="connecting", address=chosen, notice=None, user="")
+        desk.update(connection="connecting", address=chosen, user="")
         self._ask()
 
     def test(self, address: str, ca_file: Optional[Any] = None) -> None:
@@ -102,17 +110,22 @@ class Connection:
 
         desk.call("login", work, good, failed=bad, busy=tr("Logging in"), latest_only=True)
 
+    def again(self) -> None:
+        """Try now what would be tried later by itself."""
+        if self._desk.state.connection == "lost":
+            self._desk.not_later("reconnect")
+            self._ask()
+        else:
+            self.connect(self._desk.state.address, self._desk.preferences.get("ca_file") or None)
+
     def disconnect(self) -> None:
         """Let the server go; what is drawn stays."""
         desk = self._desk
-        desk.jobs.cancel()
-        desk.not_busy()
-        desk.forget_waiting()
+        self._leave(False)
+        desk.let_go()
         desk.not_later("reconnect")
-        if desk.client is not None:
-            desk.client.logout()
         desk.client = None
-        desk.update(connection="off", info=None, status=None, versions=None, cases=(), user="", busy="", progress=None, submitting=False)
+        desk.update(connection="off", info=None, status=None, versions=None, cases=(), user="", busy="", progress=None)
 
     def _ask(self) -> None:
         def work(client: Client, cancelled: Any, _report: Any) -> Any:
@@ -153,9 +166,3 @@ class Connection:
             desk.notify("warning", text)
         desk.later("reconnect", self._wait, self._ask)
         self._wait = min(2 * self._wait, LONGEST_WAIT)
-
-
-def version_of(state: State) -> str:
-    """The version that serves, as far as known."""
-    status: Optional[Status] = state.status
-    return status.active if status is not None else ""

@@ -20,6 +20,7 @@ from FedSCALib.translate import tr
 
 BUSY_AFTER = 0.4
 MOST_BUSY_TRIES = 6
+CANCEL = "cancel"  # kind of the requests that end work on the server: they are worth sending also when the server is let go
 Again = Callable[[], None]
 
 
@@ -40,6 +41,7 @@ class Desk:
         self.changed: Signal[State] = Signal()
         self.lost: Signal[str] = Signal()
         self._again: Dict[str, Again] = {}
+        self._tries: Dict[str, int] = {}
         self._later: Dict[str, "tuple[float, Again]"] = {}
         self._waits: Dict[str, "tuple[float, str]"] = {}
 
@@ -73,13 +75,13 @@ class Desk:
         latest_only: bool = False,
         lane: str = "",
         quiet: bool = False,
-        tries: int = 0,
     ) -> Optional[Ticket]:
         """Ask the server in the background.
 
         Args:
             failed: sees an error first; True where it has dealt with it.
-            again: called when the connection or the login is back, if it failed for want of one.
+            again: called when the connection or the login is back, if it failed for want of one, and after a while where the server had
+                too much to do (a few times; then the user is told).
             quiet: errors are not shown.
         """
         client = self.client
@@ -92,6 +94,7 @@ class Desk:
 
         def finished(value: Any) -> None:
             self._waits.pop(kind, None)
+            self._tries.pop(kind, None)
             if done is not None:
                 done(value)
 
@@ -99,8 +102,10 @@ class Desk:
             self._waits.pop(kind, None)
             if failed is not None and failed(error):
                 return
+            tries = self._tries.pop(kind, 0)
             if isinstance(error, ServerBusy) and again is not None and tries < MOST_BUSY_TRIES:
-                self.later(kind, error.retry_after, again)
+                self._tries[kind] = tries + 1
+                self.later(f"again {kind}", error.retry_after, again)
                 return
             self.failure(error, again=again, kind=kind, quiet=quiet)
 
@@ -118,9 +123,13 @@ class Desk:
         """What follows from an error, and what the user is told."""
         if isinstance(error, Cancelled):
             return
-        if isinstance(error, (ConnectionProblem, LoginNeeded)) and self.state.connection in ("on", "lost", "login"):
+        if isinstance(error, (ConnectionProblem, LoginNeeded)) and self.client is not None:
             if again is not None:
                 self._again[kind] = again
+            if self.state.connection in ("off", "connecting"):  # while connecting, that tells the user
+                if self.state.connection == "off" and not quiet:
+                    self.notify("error", error.message, "retry")
+                return
             if isinstance(error, LoginNeeded):
                 self.update(connection="login")
             elif self.state.connection == "on":
@@ -141,6 +150,11 @@ class Desk:
         """Call a function after some seconds; a newer call of this kind replaces it."""
         self._later[kind] = (self.clock() + seconds, function)
 
+    def by(self, kind: str, seconds: float, function: Again) -> None:
+        """Call a function after some seconds, or earlier where an earlier call of this kind said so."""
+        if kind not in self._later or self._later[kind][0] > self.clock() + seconds:
+            self.later(kind, seconds, function)
+
     def not_later(self, kind: str) -> None:
         self._later.pop(kind, None)
 
@@ -150,10 +164,15 @@ class Desk:
         for function in waiting.values():
             function()
 
-    def forget_waiting(self, kind: Optional[str] = None) -> None:
-        """What waited for a connection is not wanted any more."""
-        for key in [key for key in self._again if kind is None or key == kind]:
-            del self._again[key]
+    def let_go(self) -> None:
+        """This server is not wanted any more: nothing is under way, and nothing waits for it."""
+        for kind in self.jobs.kinds() - {CANCEL}:
+            self.jobs.cancel(kind)
+        self.not_busy()
+        self._again.clear()
+        self._tries.clear()
+        for kind in [kind for kind in self._later if kind.startswith("again ")]:
+            del self._later[kind]
 
     def not_busy(self, kind: Optional[str] = None) -> None:
         """Nothing of a kind (None: nothing at all) is waited for any more."""

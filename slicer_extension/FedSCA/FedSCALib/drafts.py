@@ -34,6 +34,7 @@ class Draft:
         saved: seconds since 1970.
         names: value in the label file -> name of the segment.
         version: adapter version that proposed the last mask, or "".
+        prompts: as `kept_prompts` reads them.
     """
 
     file: Path
@@ -43,6 +44,7 @@ class Draft:
     saved: float
     names: Dict[int, str]
     version: str
+    prompts: List[Any]
 
 
 class Drafts:
@@ -63,7 +65,9 @@ class Drafts:
         self._token = uuid.uuid4().hex[:12]
         self._number = 0
 
-    def save(self, address: str, case: str, tag: str, version: str, export: Callable[[Path], List[Dict[str, Any]]]) -> Draft:
+    def save(
+        self, address: str, case: str, tag: str, version: str, prompts: List[Any], export: Callable[[Path], List[Dict[str, Any]]]
+    ) -> Draft:
         """Write the work as it is now; `export` writes the labels to a file and returns label_info.
 
         Raises:
@@ -76,9 +80,17 @@ class Drafts:
             labels = place / LABEL_FILE.format(token=self._token, number=self._number)
             names = {int(item["idx"]): str(item["name"]) for item in export(labels)}
             _flush(labels)
-            draft = Draft(place / f"draft-{self._token}.json", labels, case, tag, self._clock(), names, version)
-            told = {"format": FORMAT, "case": case, "tag": tag, "saved": draft.saved, "labels": labels.name, "version": version}
-            write_atomically(draft.file, json.dumps({**told, "names": {str(value): name for value, name in names.items()}}).encode())
+            draft = Draft(place / f"draft-{self._token}.json", labels, case, tag, self._clock(), names, version, prompts)
+            told: Dict[str, Any] = {
+                "format": FORMAT,
+                "case": case,
+                "tag": tag,
+                "saved": draft.saved,
+                "labels": labels.name,
+                "version": version,
+            }
+            told.update(names={str(value): name for value, name in names.items()}, prompts=prompts)
+            write_atomically(draft.file, json.dumps(told).encode())
         except OSError as error:
             raise DraftError(
                 tr("Your work could not be saved on this computer ({reason}). Submit it, or make room.").format(
@@ -100,10 +112,10 @@ class Drafts:
         draft.file.unlink(missing_ok=True)
         draft.labels.unlink(missing_ok=True)
 
-    def drop_own(self, address: str, case: str) -> None:
-        """Forget what this opening of the case saved."""
-        draft = _read(self._place(address, case) / f"draft-{self._token}.json")
-        if draft is not None:
+    def drop_unless_newer(self, draft: Draft) -> None:
+        """Forget a draft, but not one that has been saved in its place since."""
+        there = _read(draft.file)
+        if there is None or there.saved <= draft.saved:
             self.drop(draft)
 
     def _place(self, address: str, case: str) -> Path:
@@ -118,7 +130,11 @@ def _read(file: Path) -> Optional[Draft]:
             return None
         labels = file.parent / Path(str(told["labels"])).name
         names = {int(value): str(name) for value, name in told["names"].items()}
-        draft = Draft(file, labels, str(told["case"]), str(told["tag"]), float(told["saved"]), names, str(told["version"]))
+        prompts = told.get("prompts")
+        saved, version = float(told["saved"]), str(told["version"])
+        draft = Draft(
+            file, labels, str(told["case"]), str(told["tag"]), saved, names, version, prompts if isinstance(prompts, list) else []
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return draft if labels.is_file() else None

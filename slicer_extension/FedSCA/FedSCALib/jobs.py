@@ -88,6 +88,10 @@ class Jobs:
         ticket.cancelled.set()
         self._forget()
 
+    def kinds(self) -> "set[str]":
+        """Of what is under way or waiting."""
+        return {ticket.kind for ticket in self._open.values()}
+
     def running(self, kind: Optional[str] = None) -> int:
         """Under way or waiting, not cancelled."""
         return sum(kind is None or ticket.kind == kind for ticket in self._open.values())

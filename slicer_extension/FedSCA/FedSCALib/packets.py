@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from FedSCALib.errors import BadReply
+from FedSCALib.translate import tr
 from FedSCALib.wire import Box, read_box, unpack
 
 BASE = "base"
@@ -16,14 +17,16 @@ BASE = "base"
 
 def _object(value: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise BadReply(f"The server's {what} is not what this version understands. Is it a FedSCA Label server of the same version?")
+        text = tr("The server's answer ({what}) is not what this version understands. Is it a FedSCA Label server of the same version?")
+        raise BadReply(text.format(what=what))
     return value
 
 
 def _text(value: Mapping[str, Any], key: str, what: str) -> str:
     found = value.get(key)
     if not isinstance(found, str):
-        raise BadReply(f"The server's {what} lacks {key!r}. Is it a FedSCA Label server of the same version?")
+        text = tr("The server's answer ({what}) lacks “{key}”. Is it a FedSCA Label server of the same version?")
+        raise BadReply(text.format(what=what, key=key))
     return found
 
 
@@ -271,6 +274,18 @@ def read_cases(value: Any) -> List[Case]:
     return sorted(found, key=lambda case: case.id.casefold())
 
 
+def read_label_names(value: Any) -> Dict[int, str]:
+    """`GET /datastore/label/info`: value -> name as whoever saved the label declared them; what cannot be read is left out."""
+    told = _dict(value).get("label_info")
+    entries = [_dict(entry) for entry in told] if isinstance(told, list) else []
+    names: Dict[int, str] = {}
+    for entry in entries:
+        number, name = _whole(entry, "idx"), entry.get("name")
+        if number > 0 and isinstance(name, str) and name.strip():
+            names[number] = name.strip()
+    return names
+
+
 @dataclass(frozen=True)
 class Segmented:
     """A mask of one slice: what changed against `against` (None: an empty mask). `pixels` is bool (rows, columns) of `change_box`."""
@@ -294,7 +309,7 @@ class Segmented:
         told = _object(value, "mask")
         size = told.get("size")
         if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise BadReply(f"The server's mask has the size {size!r}, expected rows and columns.")
+            raise BadReply(tr("The server's mask has the size {size}, expected rows and columns.").format(size=repr(size)[:80]))
         box, pixels = read_change(told.get("change"))
         against = told.get("against")
         return cls(
@@ -321,7 +336,7 @@ def read_change(value: Any) -> Tuple[Optional[Box], Optional[NDArray[np.bool_]]]
     told = _object(value, "mask")
     box = read_box(told.get("box"))
     if box is None:
-        raise BadReply("The server's mask lacks its box.")
+        raise BadReply(tr("The server's mask lacks its box."))
     return box, unpack(box, _text(told, "data", "mask"))
 
 

@@ -17,8 +17,10 @@ from FedSCALib.desk import Desk
 from FedSCALib.errors import FedSCAError, SessionExpired
 from FedSCALib.history import History, SliceKey, Step, to_redo, to_undo
 from FedSCALib.jobs import Ticket
+from FedSCALib.kept_prompts import fits, from_json, to_json
 from FedSCALib.packets import Segmented
 from FedSCALib.prompts import Point, PromptSet, pixel_of
+from FedSCALib.state import Signal
 from FedSCALib.translate import tr
 from FedSCALib.wire import Box, apply_change, bounds, pack
 
@@ -51,10 +53,16 @@ class SliceWork:
 
 
 class Prompting:
-    """The prompts and answers of the open case."""
+    """The prompts and answers of the open case.
+
+    Attributes:
+        drew: emitted after prompts or masks were changed.
+        version: the adapter version that gave the last answer, or "".
+    """
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self.drew: Signal[None] = Signal()
         self.history = History()
         self.version = ""
         self._work: Dict[SliceKey, SliceWork] = {}
@@ -83,7 +91,7 @@ class Prompting:
             self._clear(key, work)
         else:
             self._ask(key)
-        self._tell(unsaved=True)
+        self._drew()
 
     def add_point(self, ijk: Voxel, axis: str, positive: bool) -> None:
         """A click. One outside of the image says so, and asks nothing."""
@@ -102,16 +110,16 @@ class Prompting:
 
     # A person's own strokes
 
-    def paint(self, axis: str, index: int, box: Box, mask: NDArray[np.bool_], *, erase: bool, goes_on: bool) -> bool:
-        """Paint or erase pixels of the chosen label; a whole stroke is one step of the history. Returns whether painting is possible."""
+    def paint(self, axis: str, index: int, box: Box, mask: NDArray[np.bool_], *, erase: bool, goes_on: bool) -> None:
+        """Paint or erase pixels of the chosen label; a whole stroke is one step of the history. Says so where that is not possible."""
         desk = self._desk
         segment = desk.state.segment
         if desk.state.case is None or segment is None:
             desk.notify("info", tr("Open a case first.") if desk.state.case is None else tr("Choose or add a label first."))
-            return False
+            return
         if segment.locked:
             desk.notify("warning", tr("“{name}” is locked. Unlock it, or choose another label.").format(name=segment.name))
-            return False
+            return
         key = (segment.name, axis, index)
         crop = desk.canvas.write(*key, box, mask, "subtract" if erase else "add")
         last = self.history.last_of(key)
@@ -121,8 +129,7 @@ class Prompting:
             prompts, work = self.on(axis, index), self._work.get(key)
             result = work.result if work is not None else None
             self.history.push(Step(key, prompts, prompts, (crop,), result, result, painted=True))
-        self._tell(unsaved=True)
-        return True
+        self._drew()
 
     # Undo
 
@@ -137,13 +144,14 @@ class Prompting:
         self._settle(step)
         for crop in reversed(step.crops):
             self._put(crop, forwards=False)
+        self._forget_others(step)
         self._restore(step.key, step.prompts_before, step.result_before)
         before = self.history.last_of(step.key)
         if before is not None and not before.crops and not step.prompts_before.empty:
             self._work[step.key].step = before  # it was never answered: newer prompts had overtaken it
             self._work[step.key].asked = False
             self._ask(step.key)
-        self._tell(unsaved=True)
+        self._drew()
 
     def redo(self) -> None:
         """Do what was taken back again."""
@@ -161,7 +169,7 @@ class Prompting:
             self._work[step.key].step = step
             self._work[step.key].asked = False
             self._ask(step.key)
-        self._tell(unsaved=True)
+        self._drew()
 
     # Results of others (propagation)
 
@@ -169,11 +177,13 @@ class Prompting:
         """A slice that a job has found: written like an answer, part of the job's step."""
         work = SliceWork(drawn=self._desk.canvas.slice_mask(*key), mode=self._desk.state.mode)
         self._work[key] = work
-        return self.history.extend(step, self._write(key, work, answer, result), None)
+        grown = self.history.extend(step, self._write(key, work, answer, result), None)
+        self._drew()
+        return grown
 
-    def known(self, axis: str, index: int) -> Optional[SliceWork]:
-        """The chosen label's work on a slice, if it has an answer."""
-        work = self._work.get((self._desk.state.label, axis, index))
+    def known(self, axis: str, index: int, label: Optional[str] = None) -> Optional[SliceWork]:
+        """The work of a label (default: the chosen one) on a slice, if it has an answer."""
+        work = self._work.get((label or self._desk.state.label, axis, index))
         return work if work is not None and work.result is not None else None
 
     def edited(self, key: SliceKey) -> Optional[Dict[str, Any]]:
@@ -185,16 +195,34 @@ class Prompting:
 
     # All of it
 
+    def to_json(self) -> List[Dict[str, Any]]:
+        """All prompts of the case, for a draft."""
+        return [to_json(key, work.prompts) for key, work in self._work.items() if not work.prompts.empty]
+
+    def take(self, kept: List[Any]) -> None:
+        """The prompts of a draft, answered already by the masks that came with it. What cannot be read, or lies elsewhere, is left out."""
+        geometry = self._desk.canvas.geometry()
+        names = {segment.name for segment in self._desk.canvas.segments()}
+        for key, prompts in filter(None, map(from_json, kept)):
+            if geometry is not None and key[0] in names and fits(geometry, key, prompts):
+                work = SliceWork(prompts, drawn=self._desk.canvas.slice_mask(*key), mode=self._desk.state.mode)
+                self._work[key] = work
+        self._tell()
+
     def cancel(self) -> int:
-        """End what is being asked; prompts stay. Returns how many requests that were."""
-        count = 0
+        """End what is being asked, and what would be asked again by itself; prompts stay. Returns how many requests that were."""
+        waiting = [key for key, work in self._work.items() if not work.asked or work.ticket is not None]
+        for key in waiting:
+            self._drop(key)
+            self._work[key].asked = True
+        return len(waiting)
+
+    def let_go(self) -> None:
+        """The server is let go: what has no answer is asked for when there is one again."""
         for key, work in self._work.items():
             if work.ticket is not None:
-                self._desk.jobs.drop(work.ticket)
-                work.ticket, work.asked = None, True
-                self._desk.not_busy(_kind(key))
-                count += 1
-        return count
+                self._drop(key)
+                work.asked = False
 
     def resend(self) -> None:
         """The connection is back: ask for everything that has no answer yet."""
@@ -301,7 +329,7 @@ class Prompting:
                 work.step = grown
         if desk.state.notice is not None and desk.state.notice.kind == "error":
             desk.update(notice=None)
-        self._tell(unsaved=True)
+        self._drew()
 
     def _write(self, key: SliceKey, work: SliceWork, answer: NDArray[np.bool_], result: str) -> Tuple[Crop, ...]:
         canvas = self._desk.canvas
@@ -325,10 +353,7 @@ class Prompting:
 
     def _clear(self, key: SliceKey, work: SliceWork) -> None:
         """The last prompt is gone: the slice holds what was drawn before the first, with a person's own edits."""
-        if work.ticket is not None:
-            self._desk.jobs.drop(work.ticket)
-            work.ticket = None
-            self._desk.not_busy(_kind(key))
+        self._drop(key)
         work.asked = True
         if work.answer is None or work.drawn is None or work.step is None:
             self._work.pop(key, None)
@@ -342,17 +367,27 @@ class Prompting:
 
     def _settle(self, step: Step) -> None:
         """An answer on its way to a step that is undone or redone would come to the wrong place."""
-        work = self._work.get(step.key)
+        self._drop(step.key)
+
+    def _drop(self, key: SliceKey) -> None:
+        work = self._work.get(key)
         if work is not None and work.ticket is not None:
             self._desk.jobs.drop(work.ticket)
             work.ticket = None
-            self._desk.not_busy(_kind(step.key))
+            self._desk.not_busy(_kind(key))
+
+    def _forget_others(self, step: Step) -> None:
+        """What a propagation found on other slices is gone with it: the next click there must not go on from it."""
+        for key in {(crop.label, crop.axis, crop.index) for crop in step.crops} - {step.key}:
+            work = self._work.get(key)
+            if work is not None and work.prompts.empty:
+                del self._work[key]
 
     def _repaint(self, step: Step, *, forwards: bool) -> None:
         """Take a stroke back, or paint it again. What the server knows of the slice stays as it is."""
         for crop in step.crops if forwards else reversed(step.crops):
             self._put(crop, forwards=forwards, ours=False)
-        self._tell(unsaved=True)
+        self._drew()
 
     def _put(self, crop: Crop, *, forwards: bool, ours: bool = True) -> None:
         canvas = self._desk.canvas
@@ -407,6 +442,10 @@ class Prompting:
             can_propagate=self.known(state.axis, state.index) is not None,
             **values,
         )
+
+    def _drew(self) -> None:
+        self._tell(unsaved=True)
+        self.drew.emit(None)
 
     def look(self) -> None:
         """Another slice or label is in view."""

@@ -8,9 +8,9 @@ from typing import Any, Optional
 import numpy as np
 
 from FedSCALib.client import Client
-from FedSCALib.desk import Desk
+from FedSCALib.desk import CANCEL, Desk
 from FedSCALib.errors import CaseGone, FedSCAError, SessionExpired
-from FedSCALib.history import Step
+from FedSCALib.history import SliceKey, Step
 from FedSCALib.packets import Job
 from FedSCALib.prompting import Prompting
 from FedSCALib.translate import tr
@@ -51,17 +51,20 @@ class Spreading:
             return
         previous, key = work.result, (state.label, state.axis, state.index)
         mask = self._prompting.edited(key)
-        self._begin(tr("Propagating"), lambda client, cancelled, _: client.propagate(previous, mask, cancelled))
+        self._begin(tr("Propagating"), key, lambda client, cancelled, _: client.propagate(previous, mask, cancelled))
 
     def volume(self) -> None:
         """Let the model segment every slice without prompts."""
         state = self._desk.state
         case = state.case
-        if case is not None:
-            self._begin(
-                tr("Segmenting the volume"),
-                lambda client, cancelled, _: client.volume(case, state.axis, state.index, state.label, cancelled),
-            )
+        if case is None:
+            self._desk.notify("info", tr("Open a case first."))
+            return
+        self._begin(
+            tr("Segmenting the volume"),
+            (state.label, state.axis, state.index),
+            lambda client, cancelled, _: client.volume(case, state.axis, state.index, state.label, cancelled),
+        )
 
     def cancel(self) -> bool:
         """End the job; what is drawn stays (undo takes it away)."""
@@ -72,31 +75,31 @@ class Spreading:
         desk.update(progress=None)
         if running is not None:
             job = running.job
-            desk.call("cancel", lambda client, _c, _r: client.cancel_job(job), quiet=True, lane="cancel")
+            desk.call(CANCEL, lambda client, _c, _r: client.cancel_job(job), quiet=True, lane=CANCEL)
         return bool(count) or running is not None
 
-    def _begin(self, text: str, work: Any) -> None:
+    def _begin(self, text: str, key: SliceKey, work: Any) -> None:
         desk, state = self._desk, self._desk.state
+        label, axis, index = key
         if self._running is not None:
             desk.notify("info", tr("Another propagation is running: wait for it, or press Esc."))
             return
-        segment = state.segment
+        segment = next((segment for segment in state.labels if segment.name == label), None)
         if state.review or segment is None or segment.locked:
             desk.notify("warning", tr("The label is locked, or you are reviewing without the model."))
             return
 
         def done(job: str) -> None:
-            step = Step(
-                (state.label, state.axis, state.index),
-                self._prompting.on(state.axis, state.index),
-                self._prompting.on(state.axis, state.index),
-            )
-            work_here = self._prompting.known(state.axis, state.index)
-            result = work_here.result if work_here is not None else None
-            step = Step(step.key, step.prompts_before, step.prompts_after, (), result, result)
+            prompts, here = self._prompting.on(axis, index, label), self._prompting.known(axis, index, label)
+            result = here.result if here is not None else None
+            step = Step(key, prompts, prompts, (), result, result)
             self._prompting.history.push(step)
-            self._running = Running(job, state.label, state.axis, step)
+            self._running = Running(job, label, axis, step)
             self._poll(text)
+
+        def again() -> None:
+            if desk.state.case == state.case:
+                self._begin(text, key, work)
 
         def failed(error: Exception) -> bool:
             if isinstance(error, SessionExpired):
@@ -104,7 +107,7 @@ class Spreading:
                 return True
             return False
 
-        desk.call(KIND, work, done, failed=failed, busy=text, latest_only=True, lane=KIND)
+        desk.call(KIND, work, done, failed=failed, busy=text, again=again, latest_only=True, lane=KIND)
 
     def _poll(self, text: str) -> None:
         running = self._running
@@ -126,6 +129,9 @@ class Spreading:
         running, desk = self._running, self._desk
         if running is None or running.job != job.id:
             return
+        if not self._prompting.history.holds(running.step):  # it was undone: what still comes is not wanted
+            self.cancel()
+            return
         try:
             for item in job.slices:
                 running.seen = max(running.seen, item.number)
@@ -138,7 +144,7 @@ class Spreading:
         except FedSCAError as error:
             self._end(error.message, "error")
             return
-        desk.update(progress=job.done / job.total if job.total else None, unsaved=True, can_undo=True)
+        desk.update(progress=job.done / job.total if job.total else None)
         self._prompting.look()
         if not job.ended or running.seen < job.done:
             self._poll(text)

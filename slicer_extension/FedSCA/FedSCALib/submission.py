@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from FedSCALib.client import Client
 from FedSCALib.desk import Desk
@@ -19,6 +20,26 @@ from FedSCALib.translate import tr
 DRAFT_SECONDS = 1.0
 DRAFT_SHARE = 20.0  # saving a draft may take this part of the time at most: one in twenty
 KIND = "submit"
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A label on its way.
+
+    Attributes:
+        folder: holds the label file alone.
+        opening, changes: which opening of a case it was, and how much had been changed then.
+        drafts: that hold the same work.
+    """
+
+    case: str
+    tag: str
+    folder: Path
+    label_info: List[Dict[str, Any]]
+    version: Optional[str]
+    opening: int
+    changes: int
+    drafts: Tuple[Draft, ...]
 
 
 class Submission:
@@ -36,7 +57,10 @@ class Submission:
         self._drafts = drafts
         self._submitted = submitted
         self._client_id = client_id
+        self._own: Optional[Draft] = None
         self._taken: Optional[Draft] = None
+        self._sending: Optional[Sending] = None
+        self._opening = 0
         self._changes = 0
         self._drafted = 0
         self._not_before = 0.0
@@ -45,7 +69,8 @@ class Submission:
         """A case is open: is there unsubmitted work for it?"""
         desk = self._desk
         self._drafts.begin()
-        self._taken = None
+        self._own = self._taken = None
+        self._opening += 1
         self._changes = self._drafted = 0
         desk.not_later("draft")
         if desk.state.case is not None:
@@ -61,7 +86,7 @@ class Submission:
             return
         self._changes += 1
         desk.update(unsaved=True)
-        desk.later("draft", max(DRAFT_SECONDS, self._not_before - desk.clock()), self.save_draft)
+        desk.by("draft", max(DRAFT_SECONDS, self._not_before - desk.clock()), self.save_draft)
 
     def save_draft(self) -> None:
         """Write the draft now, if anything changed since the last."""
@@ -71,7 +96,8 @@ class Submission:
             return
         began = desk.clock()
         try:
-            self._drafts.save(desk.state.address, case, desk.state.tag, self._prompting.version, desk.canvas.export_labels)
+            version, prompts = self._prompting.version, self._prompting.to_json()
+            self._own = self._drafts.save(desk.state.address, case, desk.state.tag, version, prompts, desk.canvas.export_labels)
         except DraftError as error:
             desk.notify("warning", error.message)
         except FedSCAError as error:
@@ -96,6 +122,7 @@ class Submission:
             return
         self._prompting.clear()
         self._prompting.version = offer.version
+        self._prompting.take(offer.prompts)
         self._taken = offer
         self._changes += 1
         desk.update(draft_offer=None, unsaved=True, notice=None, labels=tuple(desk.canvas.segments()))
@@ -113,53 +140,65 @@ class Submission:
         desk, case = self._desk, self._desk.state.case
         if case is None or desk.state.submitting:
             return
+        if desk.client is None:
+            desk.notify("warning", tr("Connect to your hospital's server first. Your work is kept on this computer."))
+            return
+        if desk.canvas.empty() and not even_empty:
+            desk.notify("warning", tr("Nothing is drawn. Submit this case as one without any structure?"), "submit_empty")
+            return
+        folder = Path(tempfile.mkdtemp(prefix="fedsca-submit-"))
         try:
-            if desk.canvas.empty() and not even_empty:
-                desk.notify("warning", tr("Nothing is drawn. Submit this case as one without any structure?"), "submit_empty")
-                return
-            folder = Path(tempfile.mkdtemp(prefix="fedsca-submit-"))
-            file = folder / "label.nii.gz"
-            label_info = desk.canvas.export_labels(file)
+            label_info = desk.canvas.export_labels(folder / "label.nii.gz")
         except (FedSCAError, OSError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
             desk.notify("error", getattr(error, "message", str(error)))
             return
         self.save_draft()
-        self._send(case, desk.state.tag, file, label_info, self._prompting.version or None, self._changes)
+        drafts = tuple(draft for draft in (self._own, self._taken) if draft is not None)
+        version = self._prompting.version or None
+        self._send(Sending(case, desk.state.tag, folder, label_info, version, self._opening, self._changes, drafts))
 
-    def _send(self, case: str, tag: str, file: Path, label_info: Any, version: Optional[str], changes: int) -> None:
+    def let_go(self) -> None:
+        """The server is let go: what was not sent is not sent any more. Its draft stays."""
+        if self._sending is not None:
+            shutil.rmtree(self._sending.folder, ignore_errors=True)
+            self._sending = None
+        self._desk.update(submitting=False)
+
+    def _send(self, sending: Sending) -> None:
         desk = self._desk
+        self._sending = sending
         desk.update(submitting=True)
 
         def work(client: Client, _cancelled: threading.Event, _report: Any) -> Submitted:
-            return client.submit_label(case, file, tag=tag, label_info=label_info, version=version, client_id=self._client_id)
+            told = {"label_info": sending.label_info, "version": sending.version, "client_id": self._client_id}
+            return client.submit_label(sending.case, sending.folder / "label.nii.gz", tag=sending.tag, **told)
 
         def done(reply: Submitted) -> None:
-            shutil.rmtree(file.parent, ignore_errors=True)
-            desk.update(submitting=False)
-            if desk.state.case == case:
-                if changes == self._changes:
-                    desk.update(unsaved=False, case_tag=tag)
-                    self._drafts.drop_own(desk.state.address, case)
-                if self._taken is not None:
-                    self._drafts.drop(self._taken)
-                    self._taken = None
-            self._submitted(case, tag, reply)
+            self.let_go()
+            self._confirmed(sending)
+            self._submitted(sending.case, sending.tag, reply)
 
         def failed(error: Exception) -> bool:
             if isinstance(error, (ConnectionProblem, LoginNeeded)):
                 return False  # `again` sends the same file when the server is back: saving a label twice is saving it once
-            shutil.rmtree(file.parent, ignore_errors=True)
-            desk.update(submitting=False)
+            self.let_go()
             text = error.message if isinstance(error, FedSCAError) else str(error)
             desk.notify("error", tr("The label was not saved: {reason} It is still here.").format(reason=text), "submit")
             return True
 
-        desk.call(
-            KIND,
-            work,
-            done,
-            failed=failed,
-            busy=tr("Submitting {case}").format(case=case),
-            again=lambda: self._send(case, tag, file, label_info, version, changes),
-            lane=KIND,
-        )
+        busy = tr("Submitting {case}").format(case=sending.case)
+        desk.call(KIND, work, done, failed=failed, busy=busy, again=lambda: self._send(sending), lane=KIND)
+
+    def _confirmed(self, sending: Sending) -> None:
+        """The server has the label. By now another case may be open, or the same one anew, or more may be drawn."""
+        desk = self._desk
+        still_open = desk.state.case == sending.case and self._opening == sending.opening
+        if still_open and sending.changes == self._changes:
+            desk.update(unsaved=False, case_tag=sending.tag)
+        elif still_open:
+            return  # the draft will hold what was drawn since
+        for draft in sending.drafts:
+            self._drafts.drop_unless_newer(draft)
+            if desk.state.draft_offer is not None and desk.state.draft_offer.file == draft.file:
+                desk.update(draft_offer=None, notice=None)

@@ -13,9 +13,10 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Tuple
+from typing import Any, Dict, Mapping, Optional, Protocol
 
 import requests
+import urllib3
 
 from FedSCALib.errors import (
     Cancelled,
@@ -29,16 +30,15 @@ from FedSCALib.errors import (
     ServerRefused,
     TimedOut,
 )
+from FedSCALib.multipart import Files, Multipart, Progress
 from FedSCALib.translate import tr
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
+DOWNLOAD_SECONDS = 3600.0
 CHUNK = 256 * 1024
+DRIP = 4096  # a piece is waited for as a whole, whatever the deadline
 LONGEST_DETAIL = 600
-
-Progress = Callable[[int, Optional[int]], None]
-"""bytes so far, bytes altogether if known"""
-Files = Mapping[str, Tuple[Optional[str], Any, str]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,17 @@ class Transport(Protocol):
         cancel: Optional[threading.Event] = None,
         timeout: float = READ_SECONDS,
     ) -> Reply:
-        """Raises FedSCAError of the fitting kind."""
+        """Ask, and wait for the answer.
+
+        Args:
+            into: where the answer's body is written; it appears there complete or not at all.
+            progress: of a download, or of `files`.
+            cancel: once it is set, a transfer breaks off.
+            timeout: seconds that the server may be silent; an answer that is no download has to be complete by then too.
+
+        Raises:
+            FedSCAError: of the fitting kind.
+        """
 
 
 class RequestsTransport:
@@ -104,15 +114,20 @@ class RequestsTransport:
         cancel: Optional[threading.Event] = None,
         timeout: float = READ_SECONDS,
     ) -> Reply:
-        given: Dict[str, Any] = {"params": params, "json": json, "data": data, "files": files, "timeout": (CONNECT_SECONDS, timeout)}
+        given: Dict[str, Any] = {"params": params, "json": json, "data": data, "timeout": (CONNECT_SECONDS, timeout)}
+        if files is not None:
+            form = Multipart(files, progress, cancel)
+            given.update(data=form, headers={"Content-Type": form.content_type})
         tries = 2 if method in ("GET", "HEAD") else 1  # only what changes nothing is asked twice
         for number in range(1, tries + 1):
             if cancel is not None and cancel.is_set():
                 raise Cancelled()
             try:
                 with self._session().request(method, self.address + path, stream=True, allow_redirects=False, **given) as reply:
-                    return self._read(reply, into, progress, cancel, time.monotonic() + timeout)
-            except requests.exceptions.RequestException as error:
+                    if reply.status_code >= 300:
+                        raise refusal(reply.status_code, read_body(reply, timeout)[: 64 * 1024], reply.headers)
+                    return self._keep(reply, into, progress, cancel) if into is not None else _answer(reply, timeout)
+            except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
                 problem = explain(error, self.address, timeout)
                 if number == tries or isinstance(problem, (CertificateProblem, TimedOut)):
                     raise problem from error
@@ -123,39 +138,23 @@ class RequestsTransport:
         if session is None:
             session = self._local.session = requests.Session()
             session.trust_env = not _is_loopback(self.address)  # a proxy of the environment cannot reach this computer
+            session.auth = self._authorise  # says who asks; without it, requests would take what a .netrc file says
         # requests prefers REQUESTS_CA_BUNDLE to what a session says, but not to what a session with trust_env off says
         if self._verify is not True:
             session.trust_env = False
         session.verify = self._verify
         session.headers["User-Agent"] = "FedSCA"
-        if self.token:
-            session.headers["Authorization"] = f"Bearer {self.token}"
-        else:
-            session.headers.pop("Authorization", None)
         return session
 
-    def _read(
-        self,
-        reply: requests.Response,
-        into: Optional[Path],
-        progress: Optional[Progress],
-        cancel: Optional[threading.Event],
-        deadline: float,
-    ) -> Reply:
-        if reply.status_code >= 300:
-            raise refusal(reply.status_code, reply.content[: 64 * 1024], reply.headers)
-        name = file_name(reply.headers.get("Content-Disposition", ""))
-        if into is None:
-            body = reply.content
-            kind = reply.headers.get("Content-Type", "")
-            try:
-                value = json_module.loads(body) if body and "json" in kind else None
-            except ValueError as error:
-                raise FedSCAError(tr("The server's answer cannot be read. Is it a MONAI Label server?")) from error
-            return Reply(reply.status_code, value, None, name)
+    def _authorise(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self.token:
+            prepared.headers["Authorization"] = f"Bearer {self.token}"
+        return prepared
+
+    def _keep(self, reply: requests.Response, into: Path, progress: Optional[Progress], cancel: Optional[threading.Event]) -> Reply:
         total = int(reply.headers.get("Content-Length") or 0) or None
         partial = into.with_name(into.name + ".part")
-        size = 0
+        size, deadline = 0, time.monotonic() + DOWNLOAD_SECONDS
         with partial.open("wb") as stream:
             for chunk in reply.iter_content(CHUNK):
                 if cancel is not None and cancel.is_set():
@@ -164,15 +163,36 @@ class RequestsTransport:
                 size += len(chunk)
                 if progress is not None:
                     progress(size, total)
+                if time.monotonic() > deadline:
+                    raise TimedOut(tr("The download took longer than an hour."))
             stream.flush()
             os.fsync(stream.fileno())
         if total is not None and size < total and "Content-Encoding" not in reply.headers:
             raise ConnectionProblem(tr("The download broke off after {size} of {total} bytes.").format(size=size, total=total))
         partial.replace(into)
-        return Reply(reply.status_code, None, into, name)
+        return Reply(reply.status_code, None, into, file_name(reply.headers.get("Content-Disposition", "")))
 
 
-def explain(error: requests.exceptions.RequestException, address: str, timeout: float) -> ConnectionProblem:
+def _answer(reply: requests.Response, timeout: float) -> Reply:
+    body = read_body(reply, timeout)
+    try:
+        value = json_module.loads(body) if body and "json" in reply.headers.get("Content-Type", "") else None
+    except ValueError as error:
+        raise FedSCAError(tr("The server's answer cannot be read. Is it a MONAI Label server?")) from error
+    return Reply(reply.status_code, value)
+
+
+def read_body(reply: requests.Response, seconds: float) -> bytes:
+    """All of an answer. Raises TimedOut where it has not come within about `seconds`, also when it drips."""
+    deadline, pieces = time.monotonic() + seconds, []
+    for piece in reply.iter_content(DRIP):
+        pieces.append(piece)
+        if time.monotonic() > deadline:
+            raise TimedOut(tr("The server did not answer within {seconds} seconds.").format(seconds=round(seconds)))
+    return b"".join(pieces)
+
+
+def explain(error: Exception, address: str, timeout: float) -> ConnectionProblem:
     """What a person can do about a request that got no answer."""
     if isinstance(error, requests.exceptions.SSLError):
         text = str(error).lower()
@@ -217,7 +237,7 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ServerRefus
         return NotAllowed(status, detail)
     if status == 404:
         return CaseGone(status, detail)
-    if status == 429 or status == 503:
+    if status == 429 or (status == 503 and "Retry-After" in headers):
         try:
             wait = float(headers.get("Retry-After", "2"))
         except ValueError:

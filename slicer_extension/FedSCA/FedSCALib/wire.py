@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from FedSCALib.errors import BadReply
+from FedSCALib.translate import tr
 
 Box = Tuple[int, int, int, int]
 """x0, y0, x1, y1 of a slice, inclusive; x is the column, y the row."""
@@ -35,9 +36,10 @@ def unpack(box: Box, data: str) -> NDArray[np.bool_]:
         unzip = zlib.decompressobj()
         raw = unzip.decompress(base64.b64decode(data, validate=True), expected + 1)  # never more than the box can hold
     except (binascii.Error, zlib.error, ValueError) as error:
-        raise BadReply("The server sent a mask that cannot be read.") from error
+        raise BadReply(tr("The server sent a mask that cannot be read.")) from error
     if len(raw) != expected:
-        raise BadReply(f"The server sent {len(raw)} bytes for a mask of {rows} x {columns} pixels, expected {expected}.")
+        text = tr("The server sent {found} bytes for a mask of {rows} x {columns} pixels, expected {expected}.")
+        raise BadReply(text.format(found=len(raw), rows=rows, columns=columns, expected=expected))
     bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=rows * columns)
     return np.asarray(bits.reshape(rows, columns).astype(bool))
 
@@ -52,7 +54,7 @@ def read_box(value: Any) -> Optional[Box]:
         return None
     numbers = tuple(value) if isinstance(value, (list, tuple)) else ()
     if len(numbers) != 4 or not all(isinstance(number, int) and 0 <= number < LARGEST_SIDE for number in numbers):
-        raise BadReply(f"The server sent the box {value!r}, expected four whole numbers.")
+        raise BadReply(tr("The server sent the box {box}, expected four whole numbers.").format(box=repr(value)[:80]))
     box: Box = (numbers[0], numbers[1], numbers[2], numbers[3])
     box_shape(box)
     return box
@@ -62,7 +64,7 @@ def box_shape(box: Box) -> Tuple[int, int]:
     """Rows and columns of an inclusive box. Raises BadReply where it ends before it begins."""
     x0, y0, x1, y1 = box
     if x1 < x0 or y1 < y0:
-        raise BadReply(f"The server sent the box {box}, which ends before it begins.")
+        raise BadReply(tr("The server sent the box {box}, which ends before it begins.").format(box=box))
     return y1 - y0 + 1, x1 - x0 + 1
 
 
@@ -76,7 +78,8 @@ def apply_change(mask: NDArray[np.bool_], box: Optional[Box], pixels: Optional[N
     if box is not None and pixels is not None:
         x0, y0, x1, y1 = box
         if y1 >= mask.shape[0] or x1 >= mask.shape[1]:
-            raise BadReply(f"The server sent a change in {box}, outside of a slice of {mask.shape[0]} x {mask.shape[1]} pixels.")
+            text = tr("The server sent a change in {box}, outside of a slice of {rows} x {columns} pixels.")
+            raise BadReply(text.format(box=box, rows=mask.shape[0], columns=mask.shape[1]))
         changed[y0 : y1 + 1, x0 : x1 + 1] = pixels
     return changed
 

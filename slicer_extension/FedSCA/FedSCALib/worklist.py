@@ -6,8 +6,9 @@ import re
 import shutil
 import tempfile
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from FedSCALib.client import Client
 from FedSCALib.desk import Desk
@@ -16,6 +17,17 @@ from FedSCALib.packets import Case
 from FedSCALib.translate import tr
 
 LAST_RESORT = {"target": 1}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A case's files on this computer: its image, and the label of a tag with the names that were saved with it (value -> name)."""
+
+    case: str
+    image: Path
+    tag: str = ""
+    label: Optional[Path] = None
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 class Worklist:
@@ -30,7 +42,7 @@ class Worklist:
         self._opened = opened
         self._closing = closing
         self._skipped: List[str] = []
-        self._folder: Optional[Path] = None
+        self._folders: List[Path] = []
 
     def refresh(self) -> None:
         """Ask for the list of cases."""
@@ -43,9 +55,10 @@ class Worklist:
             quiet=True,
         )
 
-    def strategies_known(self) -> None:
-        """The server told its strategies."""
+    def welcome(self) -> None:
+        """A server is there, and has told its strategies."""
         desk = self._desk
+        self._skipped.clear()
         strategies = desk.state.info.strategies if desk.state.info is not None else ()
         wanted = desk.preferences.get("strategy")
         chosen = wanted if wanted in strategies else (strategies[0] if strategies else "")
@@ -85,18 +98,25 @@ class Worklist:
         if tag is None:
             tag = desk.state.tag if desk.state.tag in known.tags else (known.tags[0] if known.tags else "")
         folder = Path(tempfile.mkdtemp(prefix="fedsca-"))
+        self._folders.append(folder)
 
-        def work(client: Client, cancelled: threading.Event, report: Any) -> Tuple[Path, Optional[Path]]:
+        def work(client: Client, cancelled: threading.Event, report: Any) -> Opened:
             image = client.download_image(case, folder, lambda size, total: report(size / total if total else None), cancelled)
-            label = client.download_label(case, tag, folder / "label", cancelled) if tag else None
-            return image, label
+            if not tag:
+                return Opened(case, image)
+            label = client.download_label(case, tag, folder / "label", cancelled)
+            return Opened(case, image, tag, label, client.label_names(case, tag, cancelled))
 
         def failed(error: Exception) -> bool:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._remove(folder)
             return False
 
-        def done(files: Tuple[Path, Optional[Path]]) -> None:
-            self._show(case, tag or "", files[0], files[1], folder)
+        def done(opened: Opened) -> None:
+            if not self._show(opened):
+                self._remove(folder)
+            else:
+                for other in [item for item in self._folders if item != folder]:
+                    self._remove(other)
 
         desk.call(
             "open",
@@ -109,33 +129,32 @@ class Worklist:
             latest_only=True,
         )
 
-    def upload(self, path: Path, name: Optional[str] = None, *, shown: bool = False) -> None:
-        """Put a file of one's own on the server, once, and open it; `shown`: it is on the canvas already."""
+    def upload(self, path: Path, name: Optional[str] = None) -> None:
+        """Put a file of one's own on the server, once, and open it."""
         desk = self._desk
         path = Path(path)
         if not path.is_file():
             desk.notify("error", tr("There is no file {path}.").format(path=path))
             return
         case = case_name(name or path.name)
-        if any(item.id == case for item in desk.state.cases):
-            desk.notify(
-                "warning", tr("The server has a case {case} already. Rename the file, or open the case from the list.").format(case=case)
-            )
-            return
+
+        def work(client: Client, cancelled: threading.Event, report: Any) -> str:
+            if any(item.id == case for item in client.cases(cancelled)):  # asked now: the server would replace the other image
+                text = tr("The server has a case {case} already. Rename the file, or open the case from the list.")
+                raise FedSCAError(text.format(case=case))
+            return client.upload_image(path, case, lambda size, total: report(size / total if total else None), cancelled)
 
         def done(stored: str) -> None:
             cases = tuple(sorted((*desk.state.cases, Case(stored)), key=lambda item: item.id.casefold()))
             desk.update(progress=None, cases=cases)
             self.refresh()
-            if shown:
-                self._begin(stored, "", None, None)
-            else:
-                self._show(stored, "", path, None, None)
+            self._show(Opened(stored, path))
 
         desk.call(
             "open",
-            lambda client, cancelled, _report: client.upload_image(path, case, None, cancelled),
+            work,
             done,
+            progress=lambda fraction: desk.update(progress=fraction),
             busy=tr("Uploading {case}").format(case=case),
             latest_only=True,
         )
@@ -151,10 +170,9 @@ class Worklist:
         self.remove_files()
 
     def remove_files(self) -> None:
-        """The downloaded files of the open case are no longer needed."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        """The downloaded files are no longer needed."""
+        for folder in list(self._folders):
+            self._remove(folder)
 
     def submitted(self, case: str, tag: str) -> None:
         """The case has a label now."""
@@ -175,35 +193,35 @@ class Worklist:
         else:
             desk.notify("info", tr("No more cases: every case that the server offers has a label. Thank you."))
 
-    def _show(self, case: str, tag: str, image: Path, label: Optional[Path], folder: Optional[Path]) -> None:
+    def _remove(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self._folders = [item for item in self._folders if item != folder]
+
+    def _show(self, opened: Opened) -> bool:
+        """Bring a case onto the canvas; whether that was possible."""
         desk = self._desk
         if desk.state.case is not None:
             self._closing()
         try:
-            desk.canvas.open_image(image, case)
+            desk.canvas.open_image(opened.image, opened.case)
         except FedSCAError as error:
             desk.notify("error", error.message)
-            return
-        self.remove_files()
-        self._folder = folder
-        self._begin(case, tag, label, folder)
-
-    def _begin(self, case: str, tag: str, label: Optional[Path], _folder: Optional[Path]) -> None:
-        desk = self._desk
+            return False
         labels = (desk.state.info.labels if desk.state.info is not None else {}) or LAST_RESORT
+        problem = None
         try:
             for name, value in labels.items():
                 desk.canvas.add_segment(name, value)
-            if label is not None:
-                desk.canvas.load_labels(label, {value: name for name, value in labels.items()})
+            if opened.label is not None:
+                desk.canvas.load_labels(opened.label, names_of(labels, opened.names))
         except FedSCAError as error:
-            desk.notify("error", tr("The image is open, but its label is not: {reason}").format(reason=error.message))
+            problem = error.message
         segments = tuple(desk.canvas.segments())
         geometry = desk.canvas.geometry()
         middle = geometry.size_ijk[2] // 2 if geometry is not None else 0
         desk.update(
-            case=case,
-            case_tag=tag,
+            case=opened.case,
+            case_tag=opened.tag,
             labels=segments,
             label=segments[0].name if segments else "",
             axis="k",
@@ -214,6 +232,23 @@ class Worklist:
             notice=None,
         )
         self._opened()
+        if problem is not None:
+            desk.notify("error", tr("The image is open, but its label is not: {reason}").format(reason=problem))
+        return True
+
+
+def names_of(labels: Mapping[str, int], told: Mapping[int, str]) -> Dict[int, str]:
+    """What the values of a label file are called.
+
+    Args:
+        labels: the server's, name -> value: these hold.
+        told: value -> name as whoever saved the label said: holds for values and names that the server has no other use for.
+    """
+    names = {value: name for name, value in labels.items()}
+    for value, name in told.items():
+        if value not in names and name not in names.values():
+            names[value] = name
+    return names
 
 
 def case_name(text: str) -> str:

@@ -27,7 +27,10 @@ class ScriptedServer:
     Attributes:
         asked: every request, in order: method, path, body.
         broken: raised instead of every answer while it is set.
-        hold: while it is cleared, clicks wait.
+        broken_click: the same, for clicks alone.
+        hold: while it is cleared, clicks wait; `hold_label`: labels.
+        objects: the datastore's cases.
+        label_file: what is sent for a label, instead of the image.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,6 +41,10 @@ class ScriptedServer:
         self.broken: FedSCAError | None = None
         self.hold = threading.Event()
         self.hold.set()
+        self.broken_click: FedSCAError | None = None
+        self.hold_label = threading.Event()
+        self.hold_label.set()
+        self.objects: dict[str, Any] = {"case1": {"labels": {}}, "case2": {"labels": {"final": {"ext": ".nii.gz"}}}}
         self.results: dict[str, NDArray[np.bool_]] = {}
         self.labels: dict[str, bytes] = {}
         self.saved: list[dict[str, Any]] = []
@@ -47,6 +54,7 @@ class ScriptedServer:
         self.versions: list[dict[str, Any]] = []
         self.tuning: dict[str, Any] = {"running": False, "waiting": 0, "next": "1 of 3 labels", "progress": None, "last": None}
         self.job: dict[str, Any] | None = None
+        self.label_file: Path | None = None
         self.image = folder / "case1.nii.gz"
         sitk.WriteImage(sitk.GetImageFromArray(np.zeros(SIZE[::-1], np.int16)), str(self.image))
 
@@ -61,13 +69,16 @@ class ScriptedServer:
     def request(
         self, method: str, path: str, *, json: Any = None, params: Any = None, files: Any = None, into: Path | None = None, **other: Any
     ) -> Reply:
-        if path == "/fedsca/segment" and not self.hold.wait(60):
-            raise AssertionError("held for a minute")
+        for held, event in (("/fedsca/segment", self.hold), ("/datastore/label", self.hold_label)):
+            if path == held and method != "GET" and not event.wait(60):
+                raise AssertionError("held for a minute")
         self.asked.append((method, path, json if json is not None else params))
         if self.broken is not None:
             raise self.broken
+        if self.broken_click is not None and path == "/fedsca/segment":
+            raise self.broken_click
         if into is not None:
-            into.write_bytes(self.image.read_bytes())
+            into.write_bytes((self.label_file if path == "/datastore/label" and self.label_file else self.image).read_bytes())
             return Reply(200, file=into, name="case1.nii.gz")
         answers: Mapping[str, Callable[[], Any]] = {
             "/info/": lambda: {
@@ -79,11 +90,12 @@ class ScriptedServer:
             "/fedsca/status": lambda: self._status(),
             "/fedsca/adapters": lambda: {"active": self.active, "versions": self.versions, "decisions": self.decisions},
             "/activelearning/first": lambda: {"id": self.next} if self.next else {},
-            "/datastore/": lambda: {"objects": {"case1": {"labels": {}}, "case2": {"labels": {"final": {"ext": ".nii.gz"}}}}},
+            "/datastore/": lambda: {"objects": self.objects} if method == "GET" else {"image": params["image"]},
             "/fedsca/segment": lambda: self._segment(json),
+            "/datastore/label/info": lambda: self.objects[params["label"]]["labels"][params["tag"]].get("info", {}),
             "/fedsca/prefetch": lambda: {"queued": 0, "ready": 0},
             "/fedsca/propagate": lambda: {"job": "job1"},
-            "/fedsca/jobs/job1": lambda: self.job,
+            "/fedsca/jobs/job1": lambda: self.job if method == "GET" else {},
             "/datastore/label": lambda: self._save(files, params),
             "/auth/token": lambda: self._login(other["data"]),
         }
