@@ -10,10 +10,11 @@ from typing import Any, Dict, List, Mapping, Optional
 from urllib.parse import quote
 
 from FedSCALib.errors import BadReply, CaseGone, FedSCAError, SessionExpired
+from FedSCALib.multipart import Progress
 from FedSCALib.packets import Case, Info, Job, Segmented, Status, Submitted, Versions, read_cases, read_label_names
 from FedSCALib.prompts import PromptSet, box_to_roi
 from FedSCALib.translate import tr
-from FedSCALib.transport import Progress, Transport
+from FedSCALib.transport import Transport
 
 CLICK_SECONDS = 60.0
 FILE_SECONDS = 600.0

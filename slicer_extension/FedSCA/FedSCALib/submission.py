@@ -20,6 +20,7 @@ from FedSCALib.translate import tr
 DRAFT_SECONDS = 1.0
 DRAFT_SHARE = 20.0  # saving a draft may take this part of the time at most: one in twenty
 KIND = "submit"
+LABEL = "label.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Submission:
             return
         folder = Path(tempfile.mkdtemp(prefix="fedsca-submit-"))
         try:
-            label_info = desk.canvas.export_labels(folder / "label.nii.gz")
+            label_info = desk.canvas.export_labels(folder / LABEL)
         except (FedSCAError, OSError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             desk.notify("error", getattr(error, "message", str(error)))
@@ -171,8 +172,14 @@ class Submission:
         desk.update(submitting=True)
 
         def work(client: Client, _cancelled: threading.Event, _report: Any) -> Submitted:
-            told = {"label_info": sending.label_info, "version": sending.version, "client_id": self._client_id}
-            return client.submit_label(sending.case, sending.folder / "label.nii.gz", tag=sending.tag, **told)
+            return client.submit_label(
+                sending.case,
+                sending.folder / LABEL,
+                tag=sending.tag,
+                label_info=sending.label_info,
+                version=sending.version,
+                client_id=self._client_id,
+            )
 
         def done(reply: Submitted) -> None:
             self.let_go()
