@@ -107,3 +107,28 @@ def test_undo_and_redo_are_exact(bench_and_server: tuple[Bench, ScriptedServer],
         bench.annotator.undo()
         bench.settle()
     same(look(bench), looks[0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(actions=st.lists(st.tuples(ACTIONS, st.sampled_from(["go on", "answer some", "wait"])), max_size=12))
+def test_undo_of_everything_is_the_beginning_however_late_answers_come(
+    bench_and_server: tuple[Bench, ScriptedServer], actions: list[tuple[tuple[Any, ...], str]]
+) -> None:
+    bench, server = bench_and_server
+    bench.annotator.open_case("case1", "")
+    bench.settle()
+    bench.annotator.set_mode("replace")
+    beginning = look(bench)
+    for action, then in actions:
+        if action in (("undo",), ("redo",)):
+            getattr(bench.annotator, action[0])()
+        else:
+            act(bench, server, *action)
+        if then == "answer some":
+            bench.annotator.deliver()
+        elif then == "wait":
+            bench.settle()
+    while bench.state.can_undo:
+        bench.annotator.undo()
+    bench.settle()
+    same(look(bench), beginning)

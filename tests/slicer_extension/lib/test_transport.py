@@ -104,9 +104,12 @@ def test_a_server_that_drips_is_given_up(desk: Desk) -> None:
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
-        while not desk.leave.wait(0.05):
+        for _ in range(400):  # twenty seconds
+            if desk.leave.wait(0.05):
+                return
             handler.wfile.write(b"1\r\n \r\n")
             handler.wfile.flush()
+        handler.wfile.write(b"0\r\n\r\n")
 
     desk.answers = [drip]
     with pytest.raises(TimedOut):
