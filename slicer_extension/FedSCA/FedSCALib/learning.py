@@ -132,7 +132,7 @@ class Learning:
             if last.status == "failed":
                 desk.notify("warning", tr("The tuning failed: {reason} The earlier version goes on serving.").format(reason=last.failure))
             elif refused is not None and refused.action in ("rejected", "held"):
-                desk.notify("info", tr("A version was tuned, but does not serve: {reason}").format(reason=refused.reason))
+                desk.notify("info", tr("A version was tuned, but does not serve: {reason}").format(reason=refused.reason), "versions")
 
 
 def version_name(version: str) -> str:

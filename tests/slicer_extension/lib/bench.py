@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from FedSCALib.annotator import Annotator
 from FedSCALib.client import Client
@@ -18,13 +18,19 @@ SECONDS = 60.0
 
 
 class Bench:
-    """An annotator with the time in the test's hands: `clock` stands still but for `pass_time`."""
+    """An annotator with the time in the test's hands: `clock` stands still but for `pass_time`.
+
+    One that a test drops without `close` is a program that was killed; `close_all` tidies up after it.
+    """
+
+    opened: ClassVar[list["Bench"]] = []
 
     def __init__(self, folder: Path, transport: Any, canvas: Any | None = None, *, real_time: bool = False) -> None:
         self.now = 1000.0
         self.canvas = canvas or ArrayCanvas()
         self.jobs = Jobs()
         self.preferences = MemoryPreferences()
+        self.opened.append(self)
         self.annotator = Annotator(
             jobs=self.jobs,
             canvas=self.canvas,
@@ -33,6 +39,15 @@ class Bench:
             client_factory=lambda _address, _authority: Client(transport),
             clock=time.monotonic if real_time else (lambda: self.now),
         )
+
+    @classmethod
+    def close_all(cls) -> None:
+        """End the threads of every bench, and remove what they downloaded."""
+        while cls.opened:
+            bench = cls.opened.pop()
+            bench.annotator._worklist.remove_files()
+            bench.annotator._submission.let_go()
+            bench.jobs.close(SECONDS)
 
     @property
     def state(self) -> Any:

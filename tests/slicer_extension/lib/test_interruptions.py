@@ -189,6 +189,15 @@ def test_whoever_may_not_change_what_serves_is_told_whom_to_ask(bench: Bench, se
     assert "whoever runs the server" in bench.state.notice.text
 
 
+def test_a_version_that_waits_for_a_person_is_told_with_the_way_to_the_list(bench: Bench, server: ScriptedServer) -> None:
+    server.versions = [{"id": "b" * 16, "state": "candidate", "kind": "tuning"}]
+    server.decisions = [{"number": 1, "action": "held", "version": "b" * 16, "reason": "Better with boxes, worse with points."}]
+    server.tuning["last"] = {"id": 1, "status": "done", "version": "b" * 16}
+    bench.pass_time(11)
+    assert "worse with points" in bench.state.notice.text
+    assert bench.state.notice.action == "versions"
+
+
 # Other cases
 
 

@@ -174,6 +174,22 @@ def test_submit_stores_exactly_what_is_drawn(bench: Bench, server: TlsServer) ->
     assert [item.tags for item in bench.state.cases if item.id == case] == [("final",)]
 
 
+def test_a_label_of_ones_own_keeps_its_name_and_value(bench: Bench, server: TlsServer) -> None:
+    case = bench.state.case
+    bench.annotator.add_label("cyst")
+    bench.annotator.paint("k", 0, (0, 0, 2, 2), np.ones((3, 3), bool))
+    bench.annotator.submit()
+    bench.until(lambda: not bench.state.unsaved)
+    other = next(item.id for item in bench.state.cases if item.id != case)
+    bench.annotator.open_case(other, "")
+    bench.until(lambda: bench.state.case == other)
+    bench.annotator.open_case(case)
+    bench.until(lambda: bench.state.case == case)
+    assert [(segment.name, segment.value) for segment in bench.state.labels] == [("tumour", 1), ("cyst", 2)]
+    assert bench.canvas.masks["cyst"].sum() == 9
+    assert bench.canvas.masks["tumour"].any()
+
+
 def test_a_case_of_ones_own_is_uploaded_once(bench: Bench, server: TlsServer, tmp_path: Path) -> None:
     write_volume(tmp_path / "my own.nii.gz", seed=9)
     bench.annotator.upload(tmp_path / "my own.nii.gz")
