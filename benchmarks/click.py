@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "ratios": _ratios(timings),
     }
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     _show(timings, result)
 
 

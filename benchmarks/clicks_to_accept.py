@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             works += _work_on_all(name, folder, targets, options)
     if options.json:
         value = {"machine": machine(), "image_size": options.image_size, "seed": options.seed, "works": [asdict(work) for work in works]}
-        options.json.write_text(json.dumps(value, indent=1) + "\n")
+        options.json.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     _show(works)
 
 
@@ -108,7 +108,7 @@ def _wanted(studies: Path, options: argparse.Namespace) -> list[str]:
     split = studies.parent / "split.json"
     if not split.exists():
         sys.exit(f"--test wants {split} with a list of test cases: there is none.")
-    return [str(case) for case in json.loads(split.read_text())["test"]]
+    return [str(case) for case in json.loads(split.read_text(encoding="utf-8"))["test"]]
 
 
 def work_on(segmenter: Segmenter, target: Target, start: str, seed: int) -> Work:

@@ -151,7 +151,7 @@ def main() -> None:
         report[f"{name} {case}"] = measure(segmenter, image, label > 0 if value == 0 else label == value)
         print(f"{name} {case}:", json.dumps(report[f"{name} {case}"]), flush=True)
         if options.json:
-            options.json.write_text(json.dumps(report, indent=1))
+            options.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
     print("mean over", len(report), "targets")
     for prompt in PROMPTS:
         for end in ENDS:

@@ -105,7 +105,7 @@ def main() -> None:
     if options.json:
         figures = {setting: {name: values.tolist() for name, values in errors.items()} for setting, errors in table.items()}
         setup = {"cases": CASES, "groups": GROUPS, "seeds": options.seeds, "caution": options.caution, "dimension": options.dimension}
-        options.json.write_text(json.dumps({**setup, "squared_errors": figures}, indent=1) + "\n")
+        options.json.write_text(json.dumps({**setup, "squared_errors": figures}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

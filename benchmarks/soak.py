@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "wrong": record.wrong,
     }
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     for timing in timings:
         print(
             f"{timing.name:12} {len(timing.milliseconds):6} times, p50 {timing.percentile(50):7.0f} ms, p95 {timing.percentile(95):7.0f} ms"

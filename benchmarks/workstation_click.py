@@ -78,7 +78,7 @@ def main() -> None:
                 figures = measure(page, address, server, options)
     print(json.dumps({name: value for name, value in figures.items() if name != "ms"}, indent=1))
     if options.out:
-        options.out.write_text(json.dumps(figures, indent=1) + "\n")
+        options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(page: Any, address: str, server: LabelServer, options: argparse.Namespace) -> dict[str, Any]:

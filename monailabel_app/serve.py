@@ -96,7 +96,7 @@ def app_folder(site: SiteDirectory) -> Path:
     try:
         for name in ("model", "lib", "logs", "bin"):
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / "main.py").write_text(APP_SOURCE)
+        (folder / "main.py").write_text(APP_SOURCE, encoding="utf-8")
     except OSError as error:
         raise SettingError(f"{error.filename} cannot be written ({error.strerror}): free space or mend the folder's rights.") from error
     return folder

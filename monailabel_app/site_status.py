@@ -52,7 +52,7 @@ def site_status(app: "FedSCALabelApp") -> dict[str, Any]:
 def read_progress(site: SiteDirectory) -> dict[str, Any] | None:
     """What the running (or last) tuning says of itself; None when there was none."""
     try:
-        value = json.loads(site.tuning_progress_file.read_text())
+        value = json.loads(site.tuning_progress_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

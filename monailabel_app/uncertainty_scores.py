@@ -33,7 +33,7 @@ class UncertaintyScores:
 
     def _read(self) -> dict[str, dict[str, float]]:
         try:
-            value = json.loads(self.path.read_text())
+            value = json.loads(self.path.read_text(encoding="utf-8"))
             return {str(item["version"]): _numbers(item["scores"]) for item in value}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}

@@ -79,7 +79,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """PEFT's configuration of an adapter version. Raises AdapterError if there is none."""
     path = folder / CONFIG_FILE
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise AdapterError(f"{path} cannot be read ({error}): {folder} is not an adapter version.") from error
     if not isinstance(value, dict):

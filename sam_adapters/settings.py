@@ -140,7 +140,7 @@ class SiteSettings:
         if not path.exists():
             return cls()
         try:
-            value = json.loads(path.read_text())
+            value = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise SettingError(f"{path} is not JSON ({error}): repair it, or delete it to get the defaults.") from error
         if not isinstance(value, dict):

@@ -27,7 +27,7 @@ def environment(base: str, image_size: int) -> dict[str, str]:
 def _processor() -> str:
     cpu_info = Path("/proc/cpuinfo")
     if cpu_info.is_file():
-        for line in cpu_info.read_text(errors="replace").splitlines():
+        for line in cpu_info.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

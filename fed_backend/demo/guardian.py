@@ -121,7 +121,7 @@ def guard(command: Sequence[str], log: str, *, grace: float) -> int:
         stop_family(grace=grace)
         _reap()  # what a parent that has just ended left behind, for the account below
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        with open(log, "a") as stream:  # noqa: PTH123
+        with open(log, "a", encoding="utf-8") as stream:  # noqa: PTH123
             stream.write(f"\n[guardian] ended; {used.ru_utime + used.ru_stime:.1f} s of processor time in all\n")
 
 

@@ -203,7 +203,7 @@ def stop_kept(folder: Path) -> list[str]:
         raise DemoError(f"{folder} holds no processes.json: name the logs folder of a demo that was run with --keep.")
     stopped = []
     living = []
-    for entry in json.loads(path.read_text()):
+    for entry in json.loads(path.read_text(encoding="utf-8")):
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(int(entry["pid"]))
             if abs(process.create_time() - float(entry["born"])) < 1.0:

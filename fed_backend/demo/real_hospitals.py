@@ -77,7 +77,7 @@ def read_split(path: Path) -> CaseSplit:
         DemoError: it is not of that form.
     """
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
         parts = {part: tuple(str(case) for case in value[part]) for part in ("train", "val", "test")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DemoError(f"{path} is not a split: expected {{'train': [...], 'val': [...], 'test': [...]}}.") from error

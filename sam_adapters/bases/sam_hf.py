@@ -216,7 +216,7 @@ def _normalisation(folder: Path) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel that the checkpoint's preprocessing takes pixels in 0..1 by."""
     path = folder / _PREPROCESSOR_FILE
     try:
-        value: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
         raise BaseModelError(f"{path} is not JSON: {error}.") from error
     if not value.get("do_normalize", True):

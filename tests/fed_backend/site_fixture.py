@@ -23,7 +23,7 @@ def make_site(root: Path, name: str, *, train: int = 2, validation: int = 2, see
     labels = site.studies / "labels" / "final"
     labels.mkdir(parents=True, exist_ok=True)
     cases = [f"{name}-{number}" for number in range(train + validation)]
-    site.split_file.write_text(json.dumps({"train": cases[:train], "val": cases[train:], "test": []}))
+    site.split_file.write_text(json.dumps({"train": cases[:train], "val": cases[train:], "test": []}), encoding="utf-8")
     rng = np.random.default_rng(seed)
     for case in cases:
         target = _ball(rng)

@@ -112,8 +112,8 @@ def test_the_layout_follows_the_settings(site: SiteDirectory, schema: AdapterSch
 
 def test_a_damaged_layout_file_is_made_anew(member: Member, schema: AdapterSchema) -> None:
     cache = member.site.work / "schema.json"
-    for text in ("{", "[]", '{"key": 1}', cache.read_text().replace('"rank": 8', '"rank": 4')):
-        cache.write_text(text)
+    for text in ("{", "[]", '{"key": 1}', cache.read_text(encoding="utf-8").replace('"rank": 8', '"rank": 4')):
+        cache.write_text(text, encoding="utf-8")
         assert client_site.site_schema(member) == schema
 
 

@@ -42,7 +42,7 @@ class TestMachine:
         for folder, name in (("bin", "flwr"), ("bin", "monailabel"), ("elsewhere", "flower-superlink")):
             path = tmp_path / folder / name
             path.parent.mkdir(exist_ok=True)
-            path.write_text("#!/bin/sh\n")
+            path.write_text("#!/bin/sh\n", encoding="utf-8")
             path.chmod(0o755)
         checks = doctor_machine.command_checks(tmp_path / "bin")
         assert statuses(checks) == {"commands": "ok", "command flower-superlink": "missing", "command flower-supernode": "missing"}
@@ -90,8 +90,8 @@ class TestMachine:
 
 class TestPackages:
     def pins(self, folder: Path, *lines: str, nodeps: str = "") -> list[doctor_packages.Pin]:
-        (folder / "requirements.txt").write_text("\n".join(lines))
-        (folder / "requirements-nodeps.txt").write_text(nodeps)
+        (folder / "requirements.txt").write_text("\n".join(lines), encoding="utf-8")
+        (folder / "requirements-nodeps.txt").write_text(nodeps, encoding="utf-8")
         return doctor_packages.read_pins(folder)
 
     def test_pins_are_read_from_the_requirements(self, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ class TestProbe:
 
     def test_a_process_that_dies_is_reported_with_its_last_words(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         fake = tmp_path / "python"
-        fake.write_text("#!/bin/sh\necho first >&2\necho 'no room' >&2\nexit 3\n")
+        fake.write_text("#!/bin/sh\necho first >&2\necho 'no room' >&2\nexit 3\n", encoding="utf-8")
         fake.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(fake))
         assert doctor_probe.run("litemedsam") == {"error": "the process that imports the packages ended without an answer: no room"}
@@ -197,8 +197,8 @@ class TestSite:
         assert "active version" not in self.checks(site, {"base": {"error": "unknown"}})
 
     def test_damaged_files_are_reported_each_with_its_reason(self, site: SiteDirectory) -> None:
-        site.settings_file.write_text("{")
-        site.label_log_file.write_text("nonsense\nnonsense\n")
+        site.settings_file.write_text("{", encoding="utf-8")
+        site.label_log_file.write_text("nonsense\nnonsense\n", encoding="utf-8")
         site.registry_file.with_name("registry.sqlite-wal").unlink(missing_ok=True)
         site.registry_file.write_bytes(b"nonsense" * 1000)
         checks = self.checks(site)
@@ -210,7 +210,7 @@ class TestSite:
         assert "line 1 is damaged" in checks["label log"].remedy
 
     def test_a_bad_split(self, site: SiteDirectory) -> None:
-        site.split_file.write_text("[]")
+        site.split_file.write_text("[]", encoding="utf-8")
         check = self.checks(site)["labelled cases"]
         assert check.status == "missing"
         assert "split.json" in check.remedy

@@ -58,7 +58,7 @@ def test_start_writes_what_was_agreed_and_becomes_the_superlink(tmp_path: Path) 
     assert started.value.environment["FLWR_HOME"] == str(tmp_path / "s" / "flower")
     assert FederationSettings.load(tmp_path / "s") == FederationSettings(federation="north", rank=4, min_sites=3)
     assert launch.ServerAddress.load(tmp_path / "s").address == f"127.0.0.1:{port}"
-    assert json.loads((tmp_path / "s" / SCHEMA_FILE).read_text())["key"]["rank"] == 4
+    assert json.loads((tmp_path / "s" / SCHEMA_FILE).read_text(encoding="utf-8"))["key"]["rank"] == 4
     # What is not given again stays.
     with pytest.raises(StartedError):
         call(server_app, "start", "--state", tmp_path / "s", "--port", str(port), "--min-sites", "2")

@@ -115,11 +115,11 @@ def test_register_names_the_site(tmp_path: Path) -> None:
 
 def test_connection_file(tmp_path: Path) -> None:
     path = launch.write_connection(tmp_path / "home", address="127.0.0.1:9300")
-    assert tomllib.loads(path.read_text()) == {
+    assert tomllib.loads(path.read_text(encoding="utf-8")) == {
         "superlink": {"default": "federation", "federation": {"address": "127.0.0.1:9300", "insecure": True}}
     }
     launch.write_connection(tmp_path / "home", address="far.example:443", root_certificates=tmp_path / "ca.pem")
-    assert tomllib.loads(path.read_text())["superlink"]["federation"] == {
+    assert tomllib.loads(path.read_text(encoding="utf-8"))["superlink"]["federation"] == {
         "address": "far.example:443",
         "root-certificates": str(tmp_path / "ca.pem"),
     }
@@ -141,7 +141,7 @@ def test_server_address_file(tmp_path: Path) -> None:
         launch.ServerAddress.load(tmp_path)
     launch.ServerAddress("127.0.0.1:9300", "/ca.pem").save(tmp_path)
     assert launch.ServerAddress.load(tmp_path) == launch.ServerAddress("127.0.0.1:9300", "/ca.pem")
-    (tmp_path / launch.SERVER_FILE).write_text("[]")
+    (tmp_path / launch.SERVER_FILE).write_text("[]", encoding="utf-8")
     with pytest.raises(LaunchError, match="cannot be read"):
         launch.ServerAddress.load(tmp_path)
 

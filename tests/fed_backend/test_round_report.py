@@ -34,7 +34,7 @@ def test_files_are_listed_in_order_of_rounds(tmp_path: Path) -> None:
     assert round_files(tmp_path) == []
     for number in (10_000, 2, 1):
         report(number).save(tmp_path)
-    (tmp_path / "rounds" / "notes.txt").write_text("mine")
+    (tmp_path / "rounds" / "notes.txt").write_text("mine", encoding="utf-8")
     assert [path.name for path in round_files(tmp_path)] == ["round-0001.json", "round-0002.json", "round-10000.json"]
 
 
@@ -46,6 +46,6 @@ def test_what_is_not_finite_is_null() -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"format": 99})])
 def test_other_files_are_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "round-0001.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(RoundError, match=r"round-0001\.json"):
         read_round(path)

@@ -11,7 +11,7 @@ from fed_backend.run_config import FederationSettings
 
 
 def test_the_bundle_knows_exactly_these_keys_with_these_defaults() -> None:
-    config = tomllib.loads((launch.FLOWER_APP / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    config = tomllib.loads((launch.FLOWER_APP / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["flwr"]["app"]["config"]
     assert config == {"state-dir": "", "rounds": 1, **FederationSettings().to_run_config()}
     assert {key: type(value) for key, value in config.items() if key in FederationSettings().to_run_config()} == {
         key: type(value) for key, value in FederationSettings().to_run_config().items()
@@ -63,6 +63,6 @@ def test_missing_keys_are_named() -> None:
 def test_a_federation_that_was_never_started(tmp_path: Path) -> None:
     with pytest.raises(RoundError, match="fedsca server start"):
         FederationSettings.load(tmp_path)
-    (tmp_path / "federation.json").write_text("{")
+    (tmp_path / "federation.json").write_text("{", encoding="utf-8")
     with pytest.raises(RoundError, match="cannot be read"):
         FederationSettings.load(tmp_path)

@@ -153,7 +153,7 @@ def test_sizes_in_the_documentation() -> None:
         wire.encode_probe_reply(wire.ProbeReply(name, 3, 2**62, (16, 16), half, half)),
         wire.encode_mixture(wire.Mixture(name, 3, state, {name: 0.6123456789, "hospital-b": 1 - 0.6123456789})),
     )
-    text = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "wire.md").read_text(encoding="utf-8")
     for data in messages:
         assert f"| {len(data):,} |" in text
 

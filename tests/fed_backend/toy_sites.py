@@ -113,4 +113,4 @@ def lose(fields: dict[str, Value]) -> dict[str, Value] | None:
 
 def reports_of(folder: Any) -> list[dict[str, Any]]:
     """Every round report in a state folder, by round."""
-    return [json.loads(path.read_text()) for path in sorted((folder / "rounds").glob("round-*.json"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "rounds").glob("round-*.json"))]

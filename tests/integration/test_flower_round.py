@@ -43,8 +43,8 @@ def process(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]
 def wait_until_up(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + UP_SECONDS
     while not launch.answers("127.0.0.1", port, seconds=0.2):
-        assert server.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
+        assert server.poll() is None, log.read_text(encoding="utf-8")
+        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_one_round_over_real_processes(tmp_path: Path) -> None:
             check=False,
         )
         output = done.stdout + done.stderr
-        assert done.returncode == 0, output + "".join(path.read_text() for path in tmp_path.glob("*.log"))
+        assert done.returncode == 0, output + "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log"))
 
     (report,) = reports_of(state)
     assert (report["status"], report["refusals"]) == ("finished", []), output

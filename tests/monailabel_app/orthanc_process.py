@@ -88,7 +88,7 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
         "Plugins": [str(PLUGIN)],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": False},
     }
-    (folder / "orthanc.json").write_text(json.dumps(settings))
+    (folder / "orthanc.json").write_text(json.dumps(settings), encoding="utf-8")
     orthanc = Orthanc(folder, port)
     try:
         orthanc.start()

@@ -22,7 +22,7 @@ def configuration(tmp_path: Path) -> AppConfiguration:
     for names in SPLIT.values():
         for name in names:
             (studies / f"{name}.png").write_bytes(b"image")
-    (tmp_path / "split.json").write_text(json.dumps(SPLIT))
+    (tmp_path / "split.json").write_text(json.dumps(SPLIT), encoding="utf-8")
     return AppConfiguration.from_conf(str(studies), {})
 
 
@@ -103,5 +103,5 @@ def test_only_the_versions_scored_last_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"version": "a"}]', '[{"version": "a", "scores": {"x": "y"}}]', "[[]]"])
 def test_damaged_scores_are_no_scores(tmp_path: Path, text: str) -> None:
     path = tmp_path / "scores.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     assert UncertaintyScores(path).of("a") == {}

@@ -153,7 +153,7 @@ def test_cases_are_listed_fetched_segmented_and_their_labels_come_back_as_dicom_
         hospital.orthanc.start()
         wait_until(lambda: remote(server)["labels"]["sent"] == 2, 120, what="the kept label to be sent", note=server.log)
         check_segmentation(hospital, second)
-        patients = (server.folder / "site" / "patients.json").read_text()
+        patients = (server.folder / "site" / "patients.json").read_text(encoding="utf-8")
         assert "Anna" not in patients
         read_reply(server.infer("sam", third, {"roi": roi(hospital.targets[third])}), tmp_path)
 

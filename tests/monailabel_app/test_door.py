@@ -67,7 +67,7 @@ class Door:
         return self.ask("POST", "/infer/sam_auto", user, params={"image": case, "output": "json"}, files={"params": (None, "{}")})
 
     def audit(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "site" / "audit.jsonl").read_text().splitlines()]
+        return [json.loads(line) for line in (self.folder / "site" / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
 
     def log(self) -> str:
         return (self.folder / "server.log").read_text(errors="replace")
@@ -170,7 +170,7 @@ def test_each_role_may_do_its_part(door: Door, tmp_path: Path) -> None:
     assert [(line["who"], line["address"], line["case"], line["tag"]) for line in lines] == [
         (user, "127.0.0.1", "small", "final") for user in ("anna", "rita", "adam")
     ]
-    entries = [json.loads(line) for line in (door.folder / "site" / "labels.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (door.folder / "site" / "labels.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [entry["who"] for entry in entries] == ["anna", "rita", "adam"]
 
 

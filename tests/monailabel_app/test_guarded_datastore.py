@@ -101,7 +101,7 @@ def test_replacing_an_image_keeps_its_labels(studies: Path, tmp_path: Path) -> N
 def test_the_index_is_whole_and_read_again(studies: Path, tmp_path: Path) -> None:
     datastore = opened(studies)
     datastore.save_label("a", upload(tmp_path, "l.nii.gz"), "final", {"odd": float("nan")})
-    assert json.loads((studies / "datastore_v2.json").read_text())["objects"]["a"]["labels"]["final"]["ext"] == ".nii.gz"
+    assert json.loads((studies / "datastore_v2.json").read_text(encoding="utf-8"))["objects"]["a"]["labels"]["final"]["ext"] == ".nii.gz"
     assert opened(studies).get_labeled_images() == ["a"]
 
 
@@ -192,7 +192,7 @@ def test_a_folder_of_dicom_files_is_a_case(studies: Path, tmp_path: Path) -> Non
     write_series(studies / "series", SLICES)
     write_series(studies / "no_endings", SLICES, end="")
     (studies / "notes").mkdir()
-    (studies / "notes" / "readme.txt").write_text("x" * 200)
+    (studies / "notes" / "readme.txt").write_text("x" * 200, encoding="utf-8")
     (studies / "empty").mkdir()
     write_series(studies / ".hidden", SLICES)
     write_series(studies / "odd.nii.gz.d" / "deep", SLICES)

@@ -43,7 +43,7 @@ def test_labels_on_another_grid_are_refused(tmp_path: Path) -> None:
     straight = as_volume(inside.astype(np.uint8), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1))
     sitk.WriteImage(straight, str(tmp_path / "straight.nii.gz"))
     write_label(tmp_path / "cropped.nii.gz", inside[:, 1:])
-    (tmp_path / "text.nii.gz").write_text("no image")
+    (tmp_path / "text.nii.gz").write_text("no image", encoding="utf-8")
     sitk.WriteImage(as_volume(blob()[0]), str(tmp_path / "intensities.nii.gz"))
     assert "mm away" in refusal(image, tmp_path / "straight.nii.gz")
     assert "48 × 39 × 6 instead of 48 × 40 × 6" in refusal(image, tmp_path / "cropped.nii.gz")

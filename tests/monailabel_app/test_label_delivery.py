@@ -199,8 +199,8 @@ def test_a_fetch_that_fails_leaves_nothing(scene: Scene) -> None:
 
 
 def test_patients_are_told_apart_without_their_ids(scene: Scene) -> None:
-    assert "Anna" not in scene.site.patients_file.read_text()
-    assert scene.case in scene.site.patients_file.read_text()
+    assert "Anna" not in scene.site.patients_file.read_text(encoding="utf-8")
+    assert scene.case in scene.site.patients_file.read_text(encoding="utf-8")
 
 
 # --- DICOM SEG ------------------------------------------------------------------------------------------------------------------------

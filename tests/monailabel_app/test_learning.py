@@ -41,7 +41,7 @@ def make_site(folder: Path) -> tuple[Path, dict[str, NDArray[np.bool_]]]:
     """A site with six unlabelled cases; returns its studies and where the structure is in each case."""
     studies = folder / "site" / "studies"
     studies.mkdir(parents=True)
-    (folder / "site" / "split.json").write_text(json.dumps(SPLIT))
+    (folder / "site" / "split.json").write_text(json.dumps(SPLIT), encoding="utf-8")
     return studies, {f"c{number}": write_volume(studies / f"c{number}.nii.gz", seed=number) for number in range(6)}
 
 
@@ -159,7 +159,7 @@ def test_a_tuning_is_stopped_by_request_and_ends_with_its_server(tmp_path: Path)
         server.process.kill()
         server.process.wait(10)
         tuning.wait(240)
-    progress = json.loads((tmp_path / "site" / "work" / "tuning.json").read_text())
+    progress = json.loads((tmp_path / "site" / "work" / "tuning.json").read_text(encoding="utf-8"))
     assert progress["status"] == "stopped"
 
 

@@ -309,8 +309,9 @@ def test_training_is_started_asked_about_and_stopped(scene: Scene) -> None:
     assert scene.plugin.send("GET", "/train/?check_if_running=true").status == 404
     started = scene.plugin.with_json("POST", "/train/sam", {"name": "model_01", "max_epochs": 1, "client_id": CLIENT}).json
     assert started["status"] == "SUBMITTED"
-    told = scene.plugin.send("GET", "/train/").json
-    assert (told["id"], "details" in told) == (started["id"], True)
+    told = lambda: scene.plugin.send("GET", "/train/").json  # noqa: E731
+    wait_until(lambda: told()["status"] != "SUBMITTED", 60, what="training to run", note=scene.server.log)
+    assert (told()["id"], "details" in told()) == (started["id"], True)
     assert scene.plugin.send("DELETE", "/train/").json["id"] == started["id"]
     ended = lambda: scene.plugin.send("GET", "/train/?check_if_running=true").status == 404  # noqa: E731
     wait_until(ended, 120, what="training to end", note=scene.server.log)

@@ -61,7 +61,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         "fundus": write_picture(studies / "fundus.jpg", seed=4),
         "grey": write_picture(studies / "grey.png", seed=5),
     }
-    (folder / "site" / "split.json").write_text(json.dumps({"test": ["kept"]}))
+    (folder / "site" / "split.json").write_text(json.dumps({"test": ["kept"]}), encoding="utf-8")
     with running_server(folder, studies, {"idle_seconds": "0.3", "tune": "false", "name": "north"}) as server:
         yield Scene(server, targets)
 
@@ -294,7 +294,7 @@ def test_cases_are_scored_in_the_background_and_the_least_certain_is_offered(sce
 
     wait_until(scored, 60, what="every case to be scored", note=scene.server.log)
     reply = scene.server.request("POST", "/activelearning/least_certain", json={"client_id": "x"}).json()
-    stored = json.loads((scene.server.folder / "site" / "work" / "uncertainty.json").read_text())
+    stored = json.loads((scene.server.folder / "site" / "work" / "uncertainty.json").read_text(encoding="utf-8"))
     scores = {case: score for case, score in stored[-1]["scores"].items() if case in scene.targets}
     assert reply["uncertainty"] == scores[reply["id"]] == max(scores.values())
     assert "kept" not in scores
@@ -409,7 +409,7 @@ def test_what_is_not_json_or_not_an_image_is_refused_with_a_sentence(scene: Scen
     server = scene.server
     assert "JSON" in sentence(server.request("POST", "/infer/sam?image=oblique", files={"params": (None, "{not json")}), 400)
     sentence(server.request("POST", "/infer/sam", files={"params": (None, "{}")}), 400)
-    (tmp_path / "no image.nii.gz").write_text("text")
+    (tmp_path / "no image.nii.gz").write_text("text", encoding="utf-8")
     upload = {"file": ("x.nii.gz", b"text"), "params": (None, json.dumps({"foreground": [[0, 0, 0]]}))}
     sentence(server.request("POST", "/infer/sam", files=upload), 422)
     sentence(server.request("PUT", "/datastore/image?image=x", files={"file": ("x.nii.gz", b"text")}), 422)

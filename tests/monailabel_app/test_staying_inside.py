@@ -22,7 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     write_volume(studies / "a.nii.gz")
     write_volume(folder / "outside.nii.gz")
     (folder / "evil").mkdir()
-    (folder / "evil" / "sitecustomize.py").write_text(f"open({str(folder / 'executed')!r}, 'w').close()\n")
+    (folder / "evil" / "sitecustomize.py").write_text(f"open({str(folder / 'executed')!r}, 'w').close()\n", encoding="utf-8")
     with running_server(folder, studies, {"uncertainty": "false"}) as running:
         yield running
 

@@ -45,7 +45,7 @@ def token_of(login: UserFileLogin, name: str = "anna") -> str:
 
 def test_the_file_is_private_and_holds_no_password(file: UserFile) -> None:
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
-    assert PHRASE not in file.path.read_text()
+    assert PHRASE not in file.path.read_text(encoding="utf-8")
     assert file.table().users["anna"].password.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
 
@@ -147,7 +147,7 @@ def test_a_token_ends_with_its_user_or_password_and_follows_the_roles(file: User
 def test_tokens_of_other_making_are_refused(file: UserFile) -> None:
     login = UserFileLogin(file, ROLE_NAMES)
     claims = jwt.decode(token_of(login), options={"verify_signature": False})
-    secret = bytes.fromhex(json.loads(file.path.read_text())["secret"])
+    secret = bytes.fromhex(json.loads(file.path.read_text(encoding="utf-8"))["secret"])
     forged = [
         jwt.encode(claims, "x" * 32, algorithm="HS256"),
         jwt.encode(claims, None, algorithm="none"),

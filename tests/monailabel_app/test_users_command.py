@@ -42,7 +42,7 @@ def test_a_users_life(run: Run, tmp_path: Path) -> None:
     assert run("roles", "anna", "--role", "reviewer")[0] == 0
     assert run("remove", "bert")[0] == 0
     assert run("list")[1] == f"{'anna':<24} user annotator reviewer\n"
-    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(line["event"], line["user"]) for line in lines] == [
         ("user_added", "anna"),
         ("user_added", "bert"),
@@ -51,7 +51,7 @@ def test_a_users_life(run: Run, tmp_path: Path) -> None:
         ("user_removed", "bert"),
     ]
     assert all(line["who"] for line in lines)
-    everything = "".join(path.read_text() for path in tmp_path.iterdir())
+    everything = "".join(path.read_text(encoding="utf-8") for path in tmp_path.iterdir())
     assert PHRASE not in everything
     assert "another long phrase" not in everything
 

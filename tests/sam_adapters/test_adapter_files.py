@@ -121,7 +121,7 @@ def test_damaged_and_foreign_files_are_refused(version: Path, tmp_path: Path) ->
     with pytest.raises(AdapterError, match="not an adapter version"):
         read_config(tmp_path)
     weights, config = version / "adapter_model.safetensors", version / "adapter_config.json"
-    config.write_text("[]")
+    config.write_text("[]", encoding="utf-8")
     with pytest.raises(AdapterError, match="holds a list"):
         read_config(version)
     whole = weights.read_bytes()

@@ -172,7 +172,7 @@ def test_saving_and_loading_come_back_to_the_same(tmp_path: Path, untuned: torch
 
 def test_the_folder_says_what_it_belongs_to(tmp_path: Path, adapted: AdaptedNetwork) -> None:
     adapted.save(tmp_path)
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["base_model_name_or_path"] == f"litemedsam@sha256:{adapted.network.sha256}"
     assert config["lora_alpha"] == config["r"] == 8
     assert read_schema(tmp_path) == adapted.schema
@@ -246,7 +246,7 @@ def test_shared_states_that_do_not_fit_are_refused(adapted: AdaptedNetwork) -> N
 
 def test_versions_that_do_not_fit_are_refused_and_change_nothing(tmp_path: Path, adapted: AdaptedNetwork, untuned: torch.Tensor) -> None:
     adapted.save(tmp_path / "good")
-    config = json.loads((tmp_path / "good" / "adapter_config.json").read_text())
+    config = json.loads((tmp_path / "good" / "adapter_config.json").read_text(encoding="utf-8"))
     tensors = {key: value + np.float32(0.1) * ("lora_B" in key) for key, value in read_tensors(tmp_path / "good").items()}
     a_name = PEFT_PREFIX + adapted.schema.tensors[0].name.replace("lora_B", "lora_A")
     b_name = PEFT_PREFIX + adapted.schema.tensors[0].name
@@ -290,7 +290,7 @@ def test_a_site_on_another_machine_is_accepted(tmp_path: Path, adapted: AdaptedN
     spec = adapted.schema.tensors[0]
     key = PEFT_PREFIX + spec.name.replace("lora_B", "lora_A")
     tensors[key] = np.nextafter(tensors[key], np.float32(1))
-    write_adapter(tmp_path, json.loads((tmp_path / "adapter_config.json").read_text()), tensors, adapted.schema)
+    write_adapter(tmp_path, json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8")), tensors, adapted.schema)
     adapted.load(tmp_path)
     expected = frozen_projection(adapted.network.sha256, spec.name.removesuffix(".lora_B.weight"), 8, 128)
     np.testing.assert_allclose(tensors[key], expected, atol=1e-6)

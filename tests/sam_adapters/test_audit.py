@@ -16,7 +16,7 @@ from tests.sam_adapters.toy_adapter import make_adapter, toy_provenance
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_a_line_says_who_what_when_and_from_where(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_torn_line_stays_and_the_next_begins_below_it(tmp_path: Path) -> None:
     with log.path.open("ab") as stream:
         stream.write(b'{"when":"20')
     log.record("login", who="bert")
-    first, torn, last = log.path.read_text().splitlines()
+    first, torn, last = log.path.read_text(encoding="utf-8").splitlines()
     assert torn == '{"when":"20'
     assert [json.loads(line)["who"] for line in (first, last)] == ["anna", "bert"]
 

@@ -32,7 +32,7 @@ def test_labelled_cases_are_those_with_image_and_final_label(site: SiteDirectory
     write_array(np.zeros((4, 4), np.uint8), site.studies / "labels" / "final" / "no_image.png")
     write_array(np.zeros((4, 4), np.uint8), site.studies / "labels" / "original" / "unlabelled.png")
     (site.studies / "labels" / "final" / ".tmp-b.png").write_bytes(b"")
-    (site.studies / "datastore_v2.json").write_text("{}")
+    (site.studies / "datastore_v2.json").write_text("{}", encoding="utf-8")
     cases = labelled_cases(site, SETTINGS)
     assert names(cases) == ["a.with.dots", "b"]
     label = site.studies / "labels" / "final" / "b.png"
@@ -55,8 +55,8 @@ def test_the_newest_label_counts_whatever_its_format(site: SiteDirectory) -> Non
 def test_split_file_and_patients_decide_and_test_cases_are_in_neither(site: SiteDirectory) -> None:
     for number, case in enumerate(["a", "b", "c", "d"]):
         add_picture(site, case, number)
-    site.patients_file.write_text('{"b": "anna", "d": "anna"}')
-    site.split_file.write_text('{"train": ["a"], "val": ["b"], "test": ["c"]}')
+    site.patients_file.write_text('{"b": "anna", "d": "anna"}', encoding="utf-8")
+    site.split_file.write_text('{"train": ["a"], "val": ["b"], "test": ["c"]}', encoding="utf-8")
     split = split_cases(labelled_cases(site, SETTINGS), site, SETTINGS)
     assert names(split.train) == ["a"]
     assert names(split.validation) == ["b", "d"]

@@ -230,7 +230,7 @@ def test_files_that_are_no_whole_image(tmp_path: Path, extension: str) -> None:
 
 
 def test_an_unknown_ending_is_named(tmp_path: Path) -> None:
-    (tmp_path / "image.txt").write_text("x")
+    (tmp_path / "image.txt").write_text("x", encoding="utf-8")
     with pytest.raises(ImageError, match=r"image\.txt.*\.nrrd"):
         read_image(tmp_path / "image.txt")
 

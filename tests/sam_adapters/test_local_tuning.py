@@ -19,7 +19,7 @@ QUICK = dataclasses.replace(SETTINGS, tune_steps=2, tune_kinds=("box", "point"),
 
 
 def progress_of(site) -> dict:  # type: ignore[no-untyped-def, type-arg]
-    return json.loads(site.tuning_progress_file.read_text())  # type: ignore[no-any-return]
+    return json.loads(site.tuning_progress_file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def test_from_labels_to_a_decided_version(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_one_patient_cannot_be_halved(tmp_path: Path) -> None:
     a, b = patient_halves([case("x", "p"), case("y", "p")], 0)
     assert sorted(map(len, (a, b))) == [0, 2]
     site = make_site(tmp_path / "site", train=2, validation=0)
-    site.patients_file.write_text('{"t0": "anna", "t1": "anna"}')
+    site.patients_file.write_text('{"t0": "anna", "t1": "anna"}', encoding="utf-8")
     assert probe_halves(site, SETTINGS, AdapterState.zeros(SCHEMA), project=lambda vector: vector) is None
 
 

@@ -40,7 +40,7 @@ def test_it_is_a_readable_file(tmp_path: Path) -> None:
     provenance = toy_provenance(weights={"north": 0.75})
     provenance.save(tmp_path / "provenance.json")
     assert Provenance.load(tmp_path / "provenance.json") == provenance
-    assert '"north": 0.75' in (tmp_path / "provenance.json").read_text()
+    assert '"north": 0.75' in (tmp_path / "provenance.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_cannot_be_is_refused(changes: dict[str, object], sentence: str) ->
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
-    (tmp_path / "provenance.json").write_text(text)
+    (tmp_path / "provenance.json").write_text(text, encoding="utf-8")
     with pytest.raises(RegistryError, match=sentence):
         Provenance.load(tmp_path / "provenance.json")
 

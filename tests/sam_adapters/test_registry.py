@@ -67,13 +67,13 @@ class TestAdd:
 
     def test_the_folder_is_a_plain_peft_folder_that_cannot_be_written(self, registry: Registry, tmp_path: Path) -> None:
         made = make_adapter(tmp_path / "made", 1)
-        (made / "README.md").write_text("PEFT writes one")
+        (made / "README.md").write_text("PEFT writes one", encoding="utf-8")
         (made / "training_state.bin").write_bytes(b"not for the registry")
         folder = registry.folder(registry.add(made, toy_provenance()).id)
         assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors", "provenance.json"]
         assert (folder / "adapter_model.safetensors").read_bytes() == (made / "adapter_model.safetensors").read_bytes()
         assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o444}
-        assert json.loads((folder / "provenance.json").read_text())["site"] == "north"
+        assert json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["site"] == "north"
 
     def test_the_same_contents_are_the_same_version(self, registry: Registry, tmp_path: Path) -> None:
         first = add(registry, tmp_path, 1, cases=4)
@@ -87,8 +87,8 @@ class TestAdd:
         made = make_adapter(tmp_path / "one", 1)
         other = tmp_path / "two"
         other.mkdir()
-        config = json.loads((made / "adapter_config.json").read_text())
-        (other / "adapter_config.json").write_text(json.dumps(dict(reversed(config.items())), indent=4))
+        config = json.loads((made / "adapter_config.json").read_text(encoding="utf-8"))
+        (other / "adapter_config.json").write_text(json.dumps(dict(reversed(config.items())), indent=4), encoding="utf-8")
         weights = np.random.default_rng(1).normal(size=(3, 2)).astype(np.float32)
         tensors = {"blocks.1.qkv.lora_B.weight": weights * 2, "blocks.0.qkv.lora_B.weight": weights}
         save_file(tensors, other / "adapter_model.safetensors", metadata={"format": "pt"})
@@ -108,7 +108,7 @@ class TestAdd:
         }[change]
         save_file(tensors, second / "adapter_model.safetensors")
         if change == "config":
-            (second / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "target_modules": ["qkv"]}')
+            (second / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "target_modules": ["qkv"]}', encoding="utf-8")
         assert registry.add(first, toy_provenance()).id != registry.add(second, toy_provenance()).id
 
     @pytest.mark.parametrize(

@@ -117,12 +117,12 @@ def test_a_living_writers_folder_is_left_alone_and_a_dead_ones_is_removed(tmp_pa
     site = SiteDirectory.open(tmp_path / "site")
     Registry(site).close()
     with adapter_store.incoming_folder(site.adapters) as incoming:
-        (incoming / "adapter_config.json").write_text("half")
+        (incoming / "adapter_config.json").write_text("half", encoding="utf-8")
         Registry(site).close()
         assert incoming.exists()
         dead = site.adapters / ".incoming-of-a-dead-writer"
         dead.mkdir()
-        (dead / "adapter_config.json").write_text("half")
+        (dead / "adapter_config.json").write_text("half", encoding="utf-8")
         Registry(site).close()
         assert not dead.exists()
     assert list(site.adapters.iterdir()) == []

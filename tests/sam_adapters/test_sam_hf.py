@@ -62,11 +62,11 @@ def test_embedding_and_logits_are_those_of_sam_model(folder: Path) -> None:
 def test_normalisation_is_the_checkpoints_own(folder: Path, tmp_path: Path) -> None:
     tiny_sam().save_pretrained(tmp_path)
     pixels = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}), encoding="utf-8")
     with torch.inference_mode():
         plain = load_base(f"sam:{tmp_path}").encode(pixels)
         torch.testing.assert_close(plain, load_base(f"sam:{folder}").encode(pixels * STD + MEAN), rtol=1e-4, atol=1e-4)
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0, 0], "image_std": [1, 1, 1]}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0, 0], "image_std": [1, 1, 1]}), encoding="utf-8")
     with pytest.raises(BaseModelError, match="three numbers"):
         load_base(f"sam:{tmp_path}")
 
@@ -109,7 +109,7 @@ def test_adapters_and_segmenter_work_on_it(folder: Path, tmp_path: Path) -> None
     assert adapted.schema.size == 2 * 2 * (96 + 32 + 128 + 32)
     assert {spec.name.split(".")[3] for spec in adapted.schema.tensors} == {"0", "1"}
     adapted.save(tmp_path / "version")
-    assert str(folder.parent) not in (tmp_path / "version" / "adapter_config.json").read_text()
+    assert str(folder.parent) not in (tmp_path / "version" / "adapter_config.json").read_text(encoding="utf-8")
     segmenter = Segmenter(adapted)
     decoded = segmenter.decode(segmenter.encode(np.random.default_rng(0).random((40, 60))), SlicePrompts(box=(5, 5, 30, 20)))
     assert decoded.logits.shape == (40, 60)

@@ -98,7 +98,7 @@ class TestFiles:
         assert load_patients(site) == {"a": "p1", "ä": "p1"}
 
     def test_lists_may_be_missing(self, site: SiteDirectory) -> None:
-        site.split_file.write_text('{"test": ["c"]}')
+        site.split_file.write_text('{"test": ["c"]}', encoding="utf-8")
         assert load_split(site) == Split(frozenset(), frozenset(), frozenset({"c"}))
 
     @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ class TestFiles:
         ],
     )
     def test_a_bad_split_is_refused_with_its_path_and_reason(self, site: SiteDirectory, text: str, sentence: str) -> None:
-        site.split_file.write_text(text)
-        site.patients_file.write_text('{"a": "p1", "b": "p1"}')
+        site.split_file.write_text(text, encoding="utf-8")
+        site.patients_file.write_text('{"a": "p1", "b": "p1"}', encoding="utf-8")
         with pytest.raises(SettingError, match=rf"split\.json.*{sentence}"):
             load_split(site)
 

@@ -15,7 +15,7 @@ SCHEMA_ID = "cd" * 8
 def make_adapter(folder: Path, seed: int) -> Path:
     """Write an adapter whose contents follow from `seed` alone."""
     folder.mkdir(parents=True)
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["qkv"]}))
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["qkv"]}), encoding="utf-8")
     weights = np.random.default_rng(seed).normal(size=(3, 2)).astype(np.float32)
     save_file({"blocks.0.qkv.lora_B.weight": weights, "blocks.1.qkv.lora_B.weight": weights * 2}, folder / "adapter_model.safetensors")
     return folder

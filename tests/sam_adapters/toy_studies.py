@@ -55,6 +55,6 @@ def make_site(root: Path, *, train: int, validation: int) -> SiteDirectory:
     names = {"train": [f"t{number}" for number in range(train)], "val": [f"v{number}" for number in range(validation)]}
     for seed, case in enumerate([*names["train"], *names["val"]]):
         add_picture(site, case, seed)
-    site.split_file.write_text(json.dumps(names))
+    site.split_file.write_text(json.dumps(names), encoding="utf-8")
     SETTINGS.save(site.settings_file)
     return site

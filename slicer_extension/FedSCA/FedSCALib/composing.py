@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Any, Iterable, Optional, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from FedSCALib.canvas import Crop
+from FedSCALib.prompts import pixel_of, voxel_on_slice
 from FedSCALib.wire import Box, bounds
 
 Mask = NDArray[np.bool_]
@@ -37,3 +39,19 @@ def difference(now: Mask, wanted: Mask) -> Optional[Tuple[Box, Mask]]:
         return None
     x0, y0, x1, y1 = box
     return box, wanted[y0 : y1 + 1, x0 : x1 + 1]
+
+
+def changed_on(crops: Iterable[Crop], label: str, axis: str, index: int, shape: Tuple[int, int]) -> Mask:
+    """The pixels (rows, columns) of a label's slice that writes have changed, those on slices of other axes that cross it among them."""
+    found = np.zeros(shape, dtype=bool)
+    for crop in crops:
+        if crop.label == label and (crop.axis != axis or crop.index == index):
+            rows, columns = np.nonzero(crop.before != crop.after)
+            x: Any = columns + crop.box[0]
+            y: Any = rows + crop.box[1]
+            voxels: Any = np.broadcast_arrays(*voxel_on_slice(crop.axis, crop.index, x, y))
+            slices: Any
+            slices, x, y = pixel_of(axis, voxels)
+            here = slices == index
+            found[y[here], x[here]] = True
+    return found

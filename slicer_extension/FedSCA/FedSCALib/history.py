@@ -82,6 +82,15 @@ class History:
         """The newest step that is about a slice."""
         return next((step for step in reversed(self.done) if step.key == key), None)
 
+    def last_prompt_of(self, key: SliceKey) -> Optional[Step]:
+        """The newest step about a slice that is not a stroke."""
+        return next((step for step in reversed(self.done) if step.key == key and not step.painted), None)
+
+    def crops_after(self, step: Optional[Step]) -> List[Crop]:
+        """What the steps newer than this one have changed. Of a step that is not held, or None: nothing."""
+        place = next((number for number, item in enumerate(self.done) if item is step), len(self.done))
+        return [crop for later in self.done[place + 1 :] for crop in later.crops]
+
     def undo(self) -> Optional[Step]:
         """The step to take back, or None."""
         if not self.done:

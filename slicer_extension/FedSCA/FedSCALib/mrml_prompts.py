@@ -94,6 +94,7 @@ class PromptMarkups:
         for node in (*self.points.values(), self.box, self.stroke):
             self._observe(node, node.PointPositionDefinedEvent, self._defined)
             self._observe(node, node.PointEndInteractionEvent, self._edited)
+        self._observe(self.box, self.box.PointAddedEvent, self._box_added)
         for node in self.points.values():
             self._observe(node, node.PointRemovedEvent, self._edited)
         interaction = self._singleton("interaction")
@@ -193,6 +194,11 @@ class PromptMarkups:
 
     def _edited(self, _node: Any, _event: str) -> None:
         if not self._drawing:
+            self._later(self.read)
+
+    def _box_added(self, node: Any, _event: str) -> None:
+        """The centre took the corners' place. Slicer leaves out the second corner's PointPositionDefinedEvent in about one box of ten."""
+        if not self._drawing and self._box is None and self._box_view is not None and drawn(node):
             self._later(self.read)
 
     def _placement_ended(self, _node: Any, _event: str) -> None:

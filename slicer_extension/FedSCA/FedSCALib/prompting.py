@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from FedSCALib.canvas import Crop, Voxel
 from FedSCALib.client import Client, SegmentRequest
-from FedSCALib.composing import compose, difference, rebase
+from FedSCALib.composing import changed_on, compose, difference, rebase
 from FedSCALib.desk import Desk
 from FedSCALib.errors import FedSCAError, SessionExpired
 from FedSCALib.history import History, SliceKey, Step, to_redo, to_undo
@@ -146,7 +146,7 @@ class Prompting:
             self._put(crop, forwards=False)
         self._forget_others(step)
         self._restore(step.key, step.prompts_before, step.result_before)
-        before = self.history.last_of(step.key)
+        before = self.history.last_prompt_of(step.key)
         if before is not None and not before.crops and not step.prompts_before.empty:
             self._work[step.key].step = before  # it was never answered: newer prompts had overtaken it
             self._work[step.key].asked = False
@@ -177,7 +177,7 @@ class Prompting:
         """A slice that a job has found: written like an answer, part of the job's step."""
         work = SliceWork(drawn=self._desk.canvas.slice_mask(*key), mode=self._desk.state.mode)
         self._work[key] = work
-        grown = self.history.extend(step, self._write(key, work, answer, result), None)
+        grown = self.history.extend(step, self._write(key, work, answer, result, step), None)
         self._drew()
         return grown
 
@@ -315,7 +315,7 @@ class Prompting:
                     raise SessionExpired(404, reply.against)
                 start = known
             answer = apply_change(start, reply.change_box, reply.pixels)
-            crops = self._write(key, work, answer, reply.result)
+            crops = self._write(key, work, answer, reply.result, step)
         except SessionExpired:
             work.result, work.asked = None, False
             return
@@ -331,7 +331,8 @@ class Prompting:
             desk.update(notice=None)
         self._drew()
 
-    def _write(self, key: SliceKey, work: SliceWork, answer: NDArray[np.bool_], result: str) -> Tuple[Crop, ...]:
+    def _write(self, key: SliceKey, work: SliceWork, answer: NDArray[np.bool_], result: str, step: Optional[Step]) -> Tuple[Crop, ...]:
+        """Draw an answer to `step`. What a person has changed since that step stays theirs: the answer knew nothing of it."""
         canvas = self._desk.canvas
         now = canvas.slice_mask(*key)
         if now.shape != answer.shape:
@@ -341,13 +342,16 @@ class Prompting:
                 )
             )
         drawn = work.drawn if work.drawn is not None else now
-        changed = difference(now, compose(work.mode, drawn, answer))
+        wanted = compose(work.mode, drawn, answer)
+        theirs = changed_on(self.history.crops_after(step), *key, answer.shape)
+        changed = difference(now, np.where(theirs, now, wanted))
         crops: List[Crop] = []
         if changed is not None:
             box, pixels = changed
             crops.append(canvas.write(*key, box, pixels, "replace"))
         work.answer, work.result = answer, result
-        work.fingerprint = canvas.fingerprint(*key)
+        edited = bool((theirs & (now != wanted)).any())
+        work.fingerprint = b"" if edited else canvas.fingerprint(*key)  # the next request tells the server of their edit
         self._keep(result, answer)
         return tuple(crops)
 

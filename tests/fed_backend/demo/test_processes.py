@@ -42,7 +42,7 @@ with terminate_as_interrupt(), Supervisor(folder / "logs", grace=0.2) as supervi
 @pytest.fixture
 def family(tmp_path: Path) -> list[str]:
     script = tmp_path / "family.py"
-    script.write_text(FAMILY)
+    script.write_text(FAMILY, encoding="utf-8")
     return [sys.executable, str(script), str(tmp_path)]
 
 
@@ -61,8 +61,11 @@ def running(pid: int) -> bool:
 
 
 def numbers(folder: Path) -> list[int]:
-    eventually(lambda: all((folder / who).exists() and (folder / who).read_text() for who in ("parent", "child")), "the family started")
-    return [int((folder / who).read_text()) for who in ("parent", "child")]
+    eventually(
+        lambda: all((folder / who).exists() and (folder / who).read_text(encoding="utf-8") for who in ("parent", "child")),
+        "the family started",
+    )
+    return [int((folder / who).read_text(encoding="utf-8")) for who in ("parent", "child")]
 
 
 def test_leaving_the_block_stops_children_and_grandchildren(tmp_path: Path, family: list[str]) -> None:
@@ -72,7 +75,7 @@ def test_leaving_the_block_stops_children_and_grandchildren(tmp_path: Path, fami
         assert all(map(running, pids))
     assert not any(map(running, pids)), "the child ignores SIGTERM and had a session of its own"
     assert not process.alive
-    assert (tmp_path / "logs" / "processes.json").read_text().strip() == "[]"
+    assert (tmp_path / "logs" / "processes.json").read_text(encoding="utf-8").strip() == "[]"
 
 
 def test_a_failure_stops_everything(tmp_path: Path, family: list[str]) -> None:

@@ -18,7 +18,7 @@ def make_site(folder: Path, cases: dict[str, str], suffix: str = ".nii.gz") -> N
         sitk.WriteImage(image, str(folder / "studies" / f"{case}{suffix}"))
         sitk.WriteImage(image, str(labels / f"{case}{suffix}"))
         split[part].append(case)
-    (folder / "split.json").write_text(json.dumps(split))
+    (folder / "split.json").write_text(json.dumps(split), encoding="utf-8")
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     make_site(folder / "north", {"n1": "train", "n2": "val", "n3.x": "test"})
     make_site(folder / "south", {"s1": "train", "s2": "val", "s3": "test"})
-    (folder / "cases.csv").write_text("case,patient,part\nn1,01,train\nn2,02,val\n")
+    (folder / "cases.csv").write_text("case,patient,part\nn1,01,train\nn2,02,val\n", encoding="utf-8")
     return folder
 
 
@@ -41,7 +41,7 @@ def test_images_come_along_labels_stay(data: Path, tmp_path: Path) -> None:
         "patients.json",
     }
     assert north.truths["n3.x"] == data / "north" / "studies" / "labels" / "final" / "n3.x.nii.gz"
-    assert json.loads((north.root / "patients.json").read_text()) == {"n1": "01", "n2": "02"}
+    assert json.loads((north.root / "patients.json").read_text(encoding="utf-8")) == {"n1": "01", "n2": "02"}
     assert not (south.root / "patients.json").exists(), "no patient of it is known"
     assert not north.pictures
 
@@ -51,10 +51,16 @@ def test_images_come_along_labels_stay(data: Path, tmp_path: Path) -> None:
     [
         (lambda data: (data / "north" / "studies" / "n1.nii.gz").unlink(), "no image, first 'n1'"),
         (lambda data: (data / "north" / "studies" / "labels" / "final" / "n2.nii.gz").unlink(), "no label, first 'n2'"),
-        (lambda data: (data / "north" / "split.json").write_text("[]"), "not a split"),
-        (lambda data: (data / "north" / "split.json").write_text('{"train": ["n1"], "val": ["n1"], "test": ["n2"]}'), "two parts"),
-        (lambda data: (data / "north" / "split.json").write_text('{"train": ["n1"], "val": [], "test": ["n2"]}'), "'val' is empty"),
-        (lambda data: (data / "cases.csv").write_text("case,name\n"), "lacks a column"),
+        (lambda data: (data / "north" / "split.json").write_text("[]", encoding="utf-8"), "not a split"),
+        (
+            lambda data: (data / "north" / "split.json").write_text('{"train": ["n1"], "val": ["n1"], "test": ["n2"]}', encoding="utf-8"),
+            "two parts",
+        ),
+        (
+            lambda data: (data / "north" / "split.json").write_text('{"train": ["n1"], "val": [], "test": ["n2"]}', encoding="utf-8"),
+            "'val' is empty",
+        ),
+        (lambda data: (data / "cases.csv").write_text("case,name\n", encoding="utf-8"), "lacks a column"),
         (lambda data: (data / "north").rename(data / "-north"), "Site name"),
     ],
 )

@@ -112,7 +112,7 @@ def test_files_and_refusal_of_real_pictures(tmp_path: Path) -> None:
     result = example_result()
     write_report(tmp_path, result, [gallery_item("riverside")])
     assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.html", "matrices.svg", "matrices.png"}
-    assert json.loads((tmp_path / "report.json").read_text()) == result
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == result
     assert (tmp_path / "matrices.png").read_bytes().startswith(b"\x89PNG")
 
     result["data"]["kind"] = "folder"

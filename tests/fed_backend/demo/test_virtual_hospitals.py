@@ -75,7 +75,7 @@ def test_image_and_truth_lie_on_one_grid_and_the_site_folder_holds_no_label(hosp
 
 def test_the_split_is_disjoint_and_complete(hospitals: list[Hospital]) -> None:
     for hospital in hospitals:
-        parts = json.loads((hospital.root / "split.json").read_text())
+        parts = json.loads((hospital.root / "split.json").read_text(encoding="utf-8"))
         assert {key: len(cases) for key, cases in parts.items()} == {"train": 2, "val": 1, "test": 1}
         assert sorted(case for cases in parts.values() for case in cases) == sorted(hospital.images)
 

@@ -129,6 +129,44 @@ def test_undo_while_waiting_keeps_the_late_answer_out(bench: Bench, server: Scri
     assert not drawn(bench).any()
 
 
+@pytest.mark.parametrize("view", ["k", "j"])
+def test_a_stroke_painted_while_an_answer_is_on_its_way_stays(bench: Bench, server: ScriptedServer, view: str) -> None:
+    """The answer knew nothing of it; the next request tells the server, and undo takes back one after the other."""
+    server.hold.clear()
+    bench.annotator.add_point((8, 7, 3), "k")
+    if view == "k":
+        bench.annotator.paint("k", 3, (0, 0, 0, 0), np.ones((1, 1), bool))
+        bench.annotator.paint("k", 3, (8, 7, 8, 7), np.ones((1, 1), bool), erase=True)
+    else:
+        bench.annotator.paint("j", 0, (0, 3, 0, 3), np.ones((1, 1), bool))
+    server.hold.set()
+    bench.settle()
+    corner = np.zeros_like(disc(8, 7, 3))
+    corner[0, 0] = True
+    np.testing.assert_array_equal(drawn(bench), disc(8, 7, 3) | corner)
+    click(bench, 9, 7)
+    assert server.clicks()[-1]["mask"]["box"][:2] == [0, 0]
+    bench.annotator.undo()
+    bench.annotator.undo()
+    np.testing.assert_array_equal(drawn(bench), disc(8, 7, 3))
+    bench.annotator.undo()
+    assert not drawn(bench).any()
+    assert not bench.state.can_undo
+
+
+def test_an_earlier_prompt_is_asked_again_below_a_stroke(bench: Bench, server: ScriptedServer) -> None:
+    """Two clicks and a stroke before any answer: with the second click undone, the first gets its answer, and the stroke stays."""
+    server.hold.clear()
+    bench.annotator.add_point((8, 7, 3), "k")
+    bench.annotator.paint("k", 3, (0, 0, 0, 0), np.ones((1, 1), bool))
+    bench.annotator.add_point((15, 7, 3), "k")
+    bench.annotator.undo()
+    server.hold.set()
+    bench.settle()
+    assert drawn(bench)[0, 0]
+    np.testing.assert_array_equal(drawn(bench)[1:], disc(8, 7, 3)[1:])
+
+
 def test_neighbours_and_locked_labels_stay(bench: Bench, server: ScriptedServer) -> None:
     bench.annotator.select_label("organ")
     click(bench, 8, 7)

@@ -19,6 +19,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("point"), COLUMN, ROW, SLICE, st.booleans()),
     st.tuples(st.just("box"), COLUMN, ROW, COLUMN, ROW, SLICE),
     st.tuples(st.just("paint"), COLUMN, ROW, SLICE, st.booleans()),
+    st.tuples(st.just("across"), COLUMN, ROW, SLICE, st.booleans()),
     st.tuples(st.just("remove"), SLICE),
     st.tuples(st.just("reset"), SLICE),
     st.tuples(st.just("label"), st.sampled_from(["tumour", "organ"])),
@@ -39,6 +40,9 @@ def act(bench: Bench, server: ScriptedServer, what: str, *values: Any) -> None:
     elif what == "paint":
         i, j, k, erase = values
         annotator.paint("k", k, (i, j, i, j), np.ones((1, 1), bool), erase=erase)
+    elif what == "across":  # the same voxel, painted in another view
+        i, j, k, erase = values
+        annotator.paint("j", j, (i, k, i, k), np.ones((1, 1), bool), erase=erase)
     elif what == "remove":
         for point in annotator.prompts_on("k", values[0]).points[:1]:
             annotator.remove_point(point.ijk, "k")

@@ -14,7 +14,7 @@ NEWER = {"slots", "kw_only", "strict"}  # keywords of dataclass (3.10) and zip (
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_python_3_9_reads_it(file: Path) -> None:
-    tree = ast.parse(file.read_text(), feature_version=(3, 9))
+    tree = ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 9))
     annotated = any(isinstance(node, ast.FunctionDef | ast.AnnAssign) for node in ast.walk(tree))
     later = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
     assert later or not annotated, "annotations are evaluated: add `from __future__ import annotations`"
@@ -33,7 +33,7 @@ def test_what_is_not_slicers_or_qts_imports_without_them(file: Path) -> None:
     importlib.import_module("FedSCALib" if file.stem == "__init__" else f"FedSCALib.{file.stem}")
     imported = {
         name.split(".")[0]
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)

@@ -102,7 +102,7 @@ def test_login_with_the_hospitals_ca(bench: Bench, server: TlsServer) -> None:
     bench.until(lambda: bench.state.notice is not None)
     assert bench.state.notice.action == "login"
     bench.annotator.login("adam", PHRASE)
-    bench.until(lambda: bench.state.connection == "on" and bench.state.versions is not None)
+    bench.until(lambda: bench.state.connection == "on" and bench.state.versions is not None and bench.state.cases)
     assert bench.state.status.base == "litemedsam"
     assert [case.id for case in bench.state.cases] == ["one", "two"]
 

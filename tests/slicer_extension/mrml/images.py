@@ -23,12 +23,16 @@ def rotation(angles: tuple[float, float, float]) -> NDArray[np.float64]:
     return matrix
 
 
+# Angles of 1e-310 make ITK's singular value decomposition fail; no scanner writes them.
+ANGLE = st.floats(-0.7, 0.7).map(lambda angle: round(angle, 9))
+
+
 @st.composite
 def grids(draw: st.DrawFn, largest: int = 7) -> sitk.Image:
     """An image with different numbers in its voxels; its axes permuted, reversed and tilted, its voxels anisotropic."""
     size = draw(st.tuples(*[st.integers(1, largest)] * 3))
     axes = np.eye(3)[list(draw(st.permutations(range(3))))] * draw(st.tuples(*[st.sampled_from([1, -1])] * 3))
-    tilt = rotation(draw(st.tuples(*[st.floats(-0.7, 0.7)] * 3))) if draw(st.booleans()) else np.eye(3)
+    tilt = rotation(draw(st.tuples(*[ANGLE] * 3))) if draw(st.booleans()) else np.eye(3)
     image = sitk.GetImageFromArray(np.arange(np.prod(size), dtype=np.int16).reshape(size[::-1]))
     image.SetDirection((tilt @ axes).ravel())
     image.SetSpacing(draw(st.tuples(*[st.floats(0.3, 6)] * 3)))

@@ -121,6 +121,14 @@ def test_a_point_that_is_not_yet_read_survives_a_redraw(bench: Bench) -> None:
     assert markups.points[True].GetNumberOfControlPoints() == 0
 
 
+def test_every_box_is_told_once(bench: Bench) -> None:
+    """Slicer leaves out the second corner's PointPositionDefinedEvent now and then."""
+    for number in range(100):
+        bench.told.clear()
+        bench.draw_box("k", 3, (1.2, 5.3), (4.1, 1.8))
+        assert bench.told == [("boxed", "k", 3, (1, 2, 4, 5))], number
+
+
 @pytest.mark.parametrize("axis", AXES)
 def test_a_box_is_the_pixels_between_its_corners(bench: Bench, axis: str) -> None:
     index = {"i": 4, "j": 3, "k": 3}[axis]

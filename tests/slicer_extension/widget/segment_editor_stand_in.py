@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import slicer
 import slicer.util
 from PySide6 import QtWidgets
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import slicer
 import slicer.util
 from numpy.typing import NDArray
 from PySide6 import QtCore, QtGui, QtWidgets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,10 +32,14 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHospit
 def bench(tmp_path: Path, hospital: RunningHospital) -> Iterator[Desk]:
     """Connected, as with an address typed without http://."""
     with desk(tmp_path, EXTENSION) as made:
-        made.ui.addressEdit.setText(hospital.address)
-        made.press("connectButton")
-        made.until(lambda: made.state.connection == "on" and made.state.cases and made.state.versions, "the connection")
+        connect(made, hospital)
         yield made
+
+
+def connect(made: Desk, hospital: RunningHospital) -> None:
+    made.ui.addressEdit.setText(hospital.address)
+    made.press("connectButton")
+    made.until(lambda: made.state.connection == "on" and made.state.cases and made.state.versions, "the connection")
 
 
 def next_case(bench: Desk) -> str:
@@ -46,6 +51,10 @@ def next_case(bench: Desk) -> str:
 
 def mask(bench: Desk, index: int) -> np.ndarray:
     return bench.canvas.slice_mask("lesion", "k", index)
+
+
+def volume_mask(bench: Desk) -> np.ndarray:
+    return np.stack([mask(bench, number) for number in range(6)])
 
 
 def answered(bench: Desk, index: int) -> bool:
@@ -181,6 +190,48 @@ def test_review_is_without_the_model(bench: Desk, hospital: RunningHospital) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_propagation_fills_neighbours_and_is_one_step(bench: Desk, hospital: RunningHospital) -> None:
+    case = next_case(bench)
+    index = draw_box(bench, hospital, case)
+    drawn = volume_mask(bench)
+    bench.key("G")
+    bench.until(lambda: "slices were filled" in bench.ui.noticeText.text, "the propagation")
+    filled = [number for number in range(len(drawn)) if number != index and mask(bench, number).any()]
+    assert len(filled) == int(bench.ui.noticeText.text.split()[0]) >= 1
+    bench.key("Ctrl+Z")
+    np.testing.assert_array_equal(volume_mask(bench), drawn)
+
+
+def test_the_whole_volume_is_segmented_without_prompts_or_stopped(bench: Desk, hospital: RunningHospital) -> None:
+    """The untuned base finds nothing without prompts: what counts here is that the job runs to its end, or ends at Esc."""
+    next_case(bench)
+    bench.press("volumeButton")
+    bench.until(lambda: bench.state.progress is not None, "progress")
+    bench.until(lambda: bench.state.progress is None and not bench.state.busy, "the end of the volume")
+    assert bench.ui.noticeBar.property("kind") != "error"
+    bench.press("volumeButton")
+    bench.until(lambda: bench.state.progress is not None, "progress")
+    bench.key("Esc")
+    bench.until(lambda: bench.state.progress is None and not bench.state.busy, "the end after Esc")
+
+
+def test_a_draft_is_offered_and_taken_after_a_crash(tmp_path: Path, hospital: RunningHospital) -> None:
+    with desk(tmp_path, EXTENSION) as made:
+        connect(made, hospital)
+        case = next_case(made)
+        index = draw_box(made, hospital, case)
+        drawn = mask(made, index).copy()
+        made.until(lambda: list(tmp_path.rglob("draft-*.json")), "the draft")
+    with desk(tmp_path, EXTENSION) as made:
+        connect(made, hospital)
+        made.annotator.open_case(case)
+        made.until(lambda: made.state.notice is not None and made.state.notice.action == "draft", "the offer")
+        made.press("noticeAction")
+        made.until(lambda: made.state.case == case and mask(made, index).any(), "the draft's mask")
+        np.testing.assert_array_equal(mask(made, index), drawn)
+        assert made.annotator.prompts_on("k", index).box is not None
+
+
 def test_a_killed_server_costs_nothing_that_was_drawn(bench: Desk, hospital: RunningHospital) -> None:
     case = next_case(bench)
     truth = hospital.truth(case)
@@ -232,3 +283,21 @@ def test_submit_leads_to_a_version_that_can_be_rolled_back(bench: Desk, hospital
     bench.press("activateButton")
     bench.until(lambda: bench.state.versions.active == "base" and bench.ui.versionValue.text == "base, not tuned", "the way back")
     assert bench.state.versions.decisions[-1].reason == "Leaks into the stomach."
+
+
+def test_a_volume_of_my_own_is_uploaded_once(
+    bench: Desk, hospital: RunningHospital, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "my own.nii.gz"
+    mine.write_bytes(next(iter(hospital.drawn.images.values())).read_bytes())
+    qt = sys.modules["qt"]
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: str(mine))
+    before = {item.id for item in bench.state.cases}
+    bench.press("uploadButton")
+    bench.until(lambda: bench.state.case not in (None, *before) and bench.canvas.volume_node is not None, "the uploaded case")
+    assert {item.id for item in bench.state.cases} - before == {bench.state.case}
+    index = 2
+    bench.look_at("k", index)
+    bench.key("B")
+    bench.drag_box((20, 20, index), (60, 60, index))
+    bench.until(lambda: mask(bench, index).any(), "its mask")

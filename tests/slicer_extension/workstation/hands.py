@@ -81,10 +81,10 @@ class Hands:
         self.wait("() => fedsca.views.Red.meta.exact")  # it rests: nothing more is coming
         return self.coloured()
 
-    def notice(self, part: str) -> str:
+    def notice(self, part: str, timeout: float = 1.5 * LONG) -> str:
         """Wait for a notice that holds a text."""
         try:
-            self.wait("(part) => document.querySelector('[data-notice]')?.innerText.includes(part)", part, 1.5 * LONG)
+            self.wait("(part) => document.querySelector('[data-notice]')?.innerText.includes(part)", part, timeout)
         except Exception as error:
             raise AssertionError(
                 f"No notice with {part!r}, but: {self.page.inner_text('.toasts')!r}; {self.page.inner_text('.server')!r}"

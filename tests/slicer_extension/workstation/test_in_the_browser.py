@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -219,3 +220,28 @@ def test_no_request_leaves_the_origin_and_nothing_went_wrong(hands: Hands, addre
     assert page.title() == "FedSCA Workstation"
     known = "405"  # trame's client asks for a launcher (POST /paraview/) before it opens its own socket
     assert [text for text in page.problems if known not in text] == []
+
+
+def test_a_right_click_takes_a_point_away(hands: Hands, hospital: RunningHospital) -> None:
+    hands.open(hospital.drawn.split.train[2])
+    hands.go_to(2)
+    hands.tool("p", "point")
+    hands.click(40, 40)
+    hands.wait("() => fedsca.views.Red.shown()?.points.length === 1")
+    hands.click(40, 40, button="right")
+    hands.wait("() => fedsca.views.Red.shown()?.points.length === 0")
+
+
+def test_an_image_of_my_own_is_uploaded_once(hands: Hands, hospital: RunningHospital, tmp_path: Path) -> None:
+    mine = tmp_path / "my own.nii.gz"
+    mine.write_bytes(hospital.drawn.images[hospital.drawn.split.train[0]].read_bytes())
+    before = set(requests.get(f"{hospital.url}/datastore/?output=all", timeout=60).json()["objects"])
+    hands.page.click("[data-do=cases]")
+    hands.page.set_input_files("input[type=file]", str(mine))
+    hands.wait("() => document.querySelector('.case h2').innerText.includes('my')")
+    new = set(requests.get(f"{hospital.url}/datastore/?output=all", timeout=60).json()["objects"]) - before
+    assert new == {hands.page.inner_text(".case h2")}
+    hands.go_to(2)
+    hands.tool("b", "box")
+    hands.drag((30, 30), (60, 60))
+    hands.wait_for_colour("n > 100")

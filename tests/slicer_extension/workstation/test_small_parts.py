@@ -138,5 +138,5 @@ def test_every_text_of_the_page_is_ours() -> None:
     from workstation.page import ASSETS
     from workstation.texts import texts
 
-    used = {name for script in Path(ASSETS).glob("*.js") for name in re.findall(r"\btexts\.(\w+)", script.read_text())}
+    used = {name for script in Path(ASSETS).glob("*.js") for name in re.findall(r"\btexts\.(\w+)", script.read_text(encoding="utf-8"))}
     assert used <= set(texts())
