@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +38,15 @@ class SliceWork:
         answer: the model's newest mask; `result` is its id on the server.
         fingerprint: of the segment after our last write: another one means that a person edited it.
         asked: the newest prompts have been sent, or are answered.
-        expired: the server no longer knows `result`.
+        seen: what the slice held at the oldest prompt that has no answer yet, or None: where the slice differs from it when an answer
+            comes, a person has edited.
     """
 
     prompts: PromptSet = NONE
     drawn: Optional[NDArray[np.bool_]] = None
     answer: Optional[NDArray[np.bool_]] = None
     result: Optional[str] = None
+    seen: Optional[NDArray[np.bool_]] = None
     fingerprint: bytes = b""
     mode: str = "replace"
     asked: bool = True
@@ -214,7 +217,7 @@ class Prompting:
         waiting = [key for key, work in self._work.items() if not work.asked or work.ticket is not None]
         for key in waiting:
             self._drop(key)
-            self._work[key].asked = True
+            self._work[key].asked, self._work[key].seen = True, None
         return len(waiting)
 
     def let_go(self) -> None:
@@ -260,6 +263,8 @@ class Prompting:
         desk, work = self._desk, self._work.get(key)
         if work is None or work.ticket is not None or work.asked or desk.state.case is None or work.prompts.empty:
             return
+        if work.seen is None:
+            work.seen = desk.canvas.slice_mask(*key)
         if desk.client is None:
             desk.notify("warning", tr("Connect to your hospital's server first."))
             return
@@ -332,7 +337,8 @@ class Prompting:
         self._drew()
 
     def _write(self, key: SliceKey, work: SliceWork, answer: NDArray[np.bool_], result: str, step: Optional[Step]) -> Tuple[Crop, ...]:
-        """Draw an answer to `step`. What a person has changed since that step stays theirs: the answer knew nothing of it."""
+        """Draw an answer to `step`. What was changed since that step, in whatever label and by whatever tool, stays: the answer knew
+        nothing of it, and steps that share no pixel are undone exactly whichever came first."""
         canvas = self._desk.canvas
         now = canvas.slice_mask(*key)
         if now.shape != answer.shape:
@@ -343,13 +349,18 @@ class Prompting:
             )
         drawn = work.drawn if work.drawn is not None else now
         wanted = compose(work.mode, drawn, answer)
-        theirs = changed_on(self.history.crops_after(step), *key, answer.shape)
+        theirs = changed_on(self.history.crops_after(step), key[1], key[2], answer.shape)
+        if work.seen is not None:
+            theirs |= now != work.seen  # Slicer's Segment Editor draws without telling the history
         changed = difference(now, np.where(theirs, now, wanted))
         crops: List[Crop] = []
         if changed is not None:
             box, pixels = changed
-            crops.append(canvas.write(*key, box, pixels, "replace"))
+            with self._drawing():
+                crops.append(canvas.write(*key, box, pixels, "replace"))
         work.answer, work.result = answer, result
+        if work.asked:  # else newer prompts wait, and what was painted since then stays in their answer too
+            work.seen = None
         edited = bool((theirs & (now != wanted)).any())
         work.fingerprint = b"" if edited else canvas.fingerprint(*key)  # the next request tells the server of their edit
         self._keep(result, answer)
@@ -366,8 +377,20 @@ class Prompting:
         theirs = now != compose(work.mode, work.drawn, work.answer)  # pixels that a person changed
         changed = difference(now, np.where(theirs, now, work.drawn))
         if changed is not None:
-            self.history.extend(work.step, (self._desk.canvas.write(*key, changed[0], changed[1], "replace"),), None)
+            with self._drawing():
+                crop = self._desk.canvas.write(*key, changed[0], changed[1], "replace")
+            self.history.extend(work.step, (crop,), None)
         self._work.pop(key, None)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """What is changed in here is no person's edit to the answers that are still to come, here and on slices that cross this one."""
+        canvas = self._desk.canvas
+        waiting = [(key, work, work.seen, canvas.slice_mask(*key)) for key, work in self._work.items() if work.seen is not None]
+        yield
+        for key, work, seen, before in waiting:
+            now = canvas.slice_mask(*key)
+            work.seen = np.where(now != before, now, seen)
 
     def _settle(self, step: Step) -> None:
         """An answer on its way to a step that is undone or redone would come to the wrong place."""
@@ -399,7 +422,8 @@ class Prompting:
         now = canvas.slice_mask(crop.label, crop.axis, crop.index)[y0 : y1 + 1, x0 : x1 + 1]
         pixels, where = (to_redo if forwards else to_undo)(crop, now)
         if where.any():
-            canvas.put(crop.label, crop.axis, crop.index, crop.box, pixels, where)
+            with self._drawing():
+                canvas.put(crop.label, crop.axis, crop.index, crop.box, pixels, where)
         key = (crop.label, crop.axis, crop.index)
         if ours and key in self._work:
             self._work[key].fingerprint = canvas.fingerprint(*key)
