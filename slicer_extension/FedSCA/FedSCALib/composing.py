@@ -42,7 +42,7 @@ def difference(now: Mask, wanted: Mask) -> Optional[Tuple[Box, Mask]]:
 
 
 def changed_on(crops: Iterable[Crop], axis: str, index: int, shape: Tuple[int, int]) -> Mask:
-    """The pixels (rows, columns) of a slice that writes have changed in any label, those on slices of other axes that cross it among them."""
+    """The pixels (rows, columns) of a slice that writes have changed in any label, also on slices of other axes that cross it."""
     found = np.zeros(shape, dtype=bool)
     for crop in crops:
         if crop.axis != axis or crop.index == index:

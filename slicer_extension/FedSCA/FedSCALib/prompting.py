@@ -68,6 +68,7 @@ class Prompting:
         self.drew: Signal[None] = Signal()
         self.history = History()
         self.version = ""
+        self._stroke: Optional[Step] = None
         self._work: Dict[SliceKey, SliceWork] = {}
         self._masks: "OrderedDict[str, Tuple[NDArray[np.uint8], Tuple[int, int]]]" = OrderedDict()
 
@@ -120,24 +121,28 @@ class Prompting:
         if desk.state.case is None or segment is None:
             desk.notify("info", tr("Open a case first.") if desk.state.case is None else tr("Choose or add a label first."))
             return
-        if segment.locked:
-            desk.notify("warning", tr("“{name}” is locked. Unlock it, or choose another label.").format(name=segment.name))
+        if self._is_locked(segment.name):
             return
         key = (segment.name, axis, index)
         crop = desk.canvas.write(*key, box, mask, "subtract" if erase else "add")
-        last = self.history.last_of(key)
-        if goes_on and last is not None and last.painted and self.history.done[-1] is last:
-            self.history.extend(last, (crop,), None)
+        last = self._stroke if goes_on else None
+        if last is not None and last.key == key and self.history.newest is last:
+            self._stroke = self.history.extend(last, (crop,), None)
         elif bool((crop.before != crop.after).any()):
             prompts, work = self.on(axis, index), self._work.get(key)
             result = work.result if work is not None else None
-            self.history.push(Step(key, prompts, prompts, (crop,), result, result, painted=True))
+            self._stroke = Step(key, prompts, prompts, (crop,), result, result, painted=True)
+            self.history.push(self._stroke)
+        elif not goes_on:
+            self._stroke = None
         self._drew()
 
     # Undo
 
     def undo(self) -> None:
-        """Take the last action back, prompts and mask."""
+        """Take the last action back, prompts and mask; one on a locked label stays, and says so."""
+        if self.history.newest is None or self._is_locked(self.history.newest.key[0]):
+            return
         step = self.history.undo()
         if step is None:
             return
@@ -157,7 +162,9 @@ class Prompting:
         self._drew()
 
     def redo(self) -> None:
-        """Do what was taken back again."""
+        """Do what was taken back again, unless its label is locked by now."""
+        if self.history.next is None or self._is_locked(self.history.next.key[0]):
+            return
         step = self.history.redo()
         if step is None:
             return
@@ -253,22 +260,32 @@ class Prompting:
             desk.notify("info", tr("You are reviewing without the model. Leave review to place prompts."))
         elif segment is None:
             desk.notify("info", tr("Choose or add a label first."))
-        elif segment.locked:
-            desk.notify("warning", tr("“{name}” is locked. Unlock it, or choose another label.").format(name=segment.name))
         else:
-            return True
+            return not self._is_locked(segment.name)
         return False
+
+    def _is_locked(self, label: str) -> bool:
+        """Whether a label may not be changed; says so then."""
+        locked = any(segment.name == label and segment.locked for segment in self._desk.canvas.segments())
+        if locked:
+            self._desk.notify("warning", tr("“{name}” is locked. Unlock it, or choose another label.").format(name=label))
+        return locked
 
     def _ask(self, key: SliceKey) -> None:
         desk, work = self._desk, self._work.get(key)
         if work is None or work.ticket is not None or work.asked or desk.state.case is None or work.prompts.empty:
             return
-        if work.seen is None:
-            work.seen = desk.canvas.slice_mask(*key)
+        try:
+            if work.seen is None:
+                work.seen = desk.canvas.slice_mask(*key)
+            request = self._request(key, work, desk.state.case)
+        except FedSCAError as error:  # a person has removed the label, say: there is nothing to ask for
+            work.asked = True
+            desk.failure(error)
+            return
         if desk.client is None:
             desk.notify("warning", tr("Connect to your hospital's server first."))
             return
-        request = self._request(key, work, desk.state.case)
         step, began = work.step, work.since
         work.asked = True
 
@@ -386,7 +403,12 @@ class Prompting:
     def _drawing(self) -> Iterator[None]:
         """What is changed in here is no person's edit to the answers that are still to come, here and on slices that cross this one."""
         canvas = self._desk.canvas
-        waiting = [(key, work, work.seen, canvas.slice_mask(*key)) for key, work in self._work.items() if work.seen is not None]
+        names = {segment.name for segment in canvas.segments()}
+        waiting = [
+            (key, work, work.seen, canvas.slice_mask(*key))
+            for key, work in self._work.items()
+            if work.seen is not None and key[0] in names  # a person may have removed one
+        ]
         yield
         for key, work, seen, before in waiting:
             now = canvas.slice_mask(*key)

@@ -141,7 +141,8 @@ class Spreading:
                 answer = apply_change(np.zeros(geometry.slice_shape(running.axis), bool), item.change_box, item.pixels)
                 if self._prompting.on(running.axis, item.index, running.label).empty:  # never over a slice that has prompts of its own
                     running.step = self._prompting.take_slice((running.label, running.axis, item.index), answer, item.result, running.step)
-        except FedSCAError as error:
+        except FedSCAError as error:  # the label was locked meanwhile, say
+            self.cancel()
             self._end(error.message, "error")
             return
         desk.update(progress=job.done / job.total if job.total else None)

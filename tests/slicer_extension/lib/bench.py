@@ -25,7 +25,9 @@ class Bench:
 
     opened: ClassVar[list["Bench"]] = []
 
-    def __init__(self, folder: Path, transport: Any, canvas: Any | None = None, *, real_time: bool = False, jobs: Jobs | None = None) -> None:
+    def __init__(
+        self, folder: Path, transport: Any, canvas: Any | None = None, *, real_time: bool = False, jobs: Jobs | None = None
+    ) -> None:
         self.now = 1000.0
         self.canvas = canvas or ArrayCanvas()
         self.jobs = jobs or Jobs()

@@ -358,6 +358,21 @@ def test_new_work_never_overwrites_a_draft_that_is_still_offered(bench: Bench, s
     np.testing.assert_array_equal(drawn(again), disc(8, 7, 3))
 
 
+def test_what_was_drawn_before_a_draft_is_taken_is_kept_as_another(bench: Bench, server: ScriptedServer, tmp_path: Path) -> None:
+    click(bench, 8, 7)
+    bench.pass_time(2.0)
+    again = Bench(tmp_path, server)
+    again.open()
+    click(again, 3, 3)
+    again.annotator.take_draft()
+    again.annotator.submit()
+    again.settle()
+    third = Bench(tmp_path, server)
+    third.open()
+    third.annotator.take_draft()
+    np.testing.assert_array_equal(drawn(third), disc(3, 3, 3))
+
+
 def test_a_full_disk_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise DraftError("Your work could not be saved on this computer (No space left on device).")

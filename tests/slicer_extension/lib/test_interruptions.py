@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from FedSCALib.errors import CaseGone, NotAllowed, ServerBusy, ServerRefused
+from FedSCALib.errors import CaseGone, LoginNeeded, NotAllowed, ServerBusy, ServerRefused
 from FedSCALib.prompts import Point
 
 from tests.slicer_extension.lib.bench import Bench
@@ -198,6 +198,32 @@ def test_a_version_that_waits_for_a_person_is_told_with_the_way_to_the_list(benc
     assert bench.state.notice.action == "versions"
 
 
+def test_a_login_at_a_server_that_is_gone_is_told(bench: Bench, server: ScriptedServer) -> None:
+    server.broken = LoginNeeded(401, "The token has expired: log in again.")
+    click(bench, 8, 7)
+    server.broken = GONE
+    bench.annotator.login("ann", "right")
+    bench.settle()
+    assert bench.state.notice.text == GONE.message
+    assert bench.state.notice.action == "login"
+    server.broken = None
+    bench.annotator.login("ann", "right")
+    bench.settle()
+    np.testing.assert_array_equal(drawn(bench), disc(8, 7, 3))
+
+
+def test_a_job_whose_label_was_locked_ends_on_the_server_too(bench: Bench, server: ScriptedServer) -> None:
+    click(bench, 8, 7)
+    server.job = propagated("running", [])
+    bench.annotator.propagate()
+    bench.until(lambda: "/fedsca/jobs/job1" in server.paths())
+    bench.annotator.set_locked("tumour", True)
+    server.job = propagated("running", [2])
+    bench.settle()
+    assert "locked" in bench.state.notice.text
+    assert ("DELETE", "/fedsca/jobs/job1") in [(method, path) for method, path, _ in server.asked]
+
+
 # Other cases
 
 
@@ -317,9 +343,9 @@ def test_a_draft_with_unreadable_prompts_still_gives_the_drawing(
     click(bench, 8, 7)
     bench.pass_time(2)
     (file,) = (tmp_path / "drafts").glob("*/draft-*.json")
-    told = json.loads(file.read_text())
+    told = json.loads(file.read_text(encoding="utf-8"))
     damage(told)
-    file.write_text(json.dumps(told))
+    file.write_text(json.dumps(told), encoding="utf-8")
     again = Bench(tmp_path, server)
     again.open()
     again.annotator.act("draft")
@@ -392,6 +418,52 @@ def test_a_propagation_that_was_undone_is_forgotten(bench: Bench, server: Script
     click(bench, 4, 4, 2)
     assert "previous" not in server.clicks()[-1]
     np.testing.assert_array_equal(drawn(bench, 2), disc(4, 4, 3))
+
+
+def test_a_locked_label_is_neither_undone_nor_redone_by_half(bench: Bench) -> None:
+    click(bench, 8, 7)
+    bench.annotator.set_locked("tumour", True)
+    bench.annotator.undo()
+    assert "locked" in bench.state.notice.text
+    np.testing.assert_array_equal(drawn(bench), disc(8, 7, 3))
+    assert len(bench.annotator.prompts_on("k", 3).points) == 1
+    bench.annotator.set_locked("tumour", False)
+    bench.annotator.undo()
+    assert not drawn(bench).any()
+    bench.annotator.set_locked("tumour", True)
+    bench.annotator.redo()
+    assert bench.state.can_redo
+    bench.annotator.set_locked("tumour", False)
+    bench.annotator.redo()
+    np.testing.assert_array_equal(drawn(bench), disc(8, 7, 3))
+
+
+def test_a_stroke_that_begins_on_what_is_painted_already_is_a_step_of_its_own(bench: Bench) -> None:
+    dab = np.ones((1, 1), bool)
+    bench.annotator.paint("k", 3, (2, 2, 2, 2), dab)
+    bench.annotator.paint("k", 3, (2, 2, 2, 2), dab)
+    bench.annotator.paint("k", 3, (3, 2, 3, 2), dab, goes_on=True)
+    bench.annotator.paint("k", 3, (4, 2, 4, 2), dab, goes_on=True)
+    assert drawn(bench)[2, 2:5].all()
+    bench.annotator.undo()
+    assert drawn(bench)[2, 2:5].tolist() == [True, False, False]
+
+
+def test_a_label_that_a_person_removed_elsewhere_is_told(bench: Bench, server: ScriptedServer) -> None:
+    click(bench, 8, 7)
+    server.hold.clear()
+    bench.annotator.add_point((9, 7, 3), "k")
+    del bench.canvas.kept["tumour"], bench.canvas.masks["tumour"]
+    for act in (bench.annotator.undo, lambda: bench.annotator.add_point((3, 3, 3), "k"), bench.annotator.reset_prompts):
+        bench.annotator.dismiss_notice()
+        act()
+        assert "tumour" in bench.state.notice.text
+    server.hold.set()
+    bench.settle()
+    bench.annotator.refresh_labels()
+    bench.annotator.select_label("organ")
+    click(bench, 8, 7)
+    np.testing.assert_array_equal(drawn(bench, label="organ"), disc(8, 7, 3))
 
 
 def propagated(state: str, slices: list[int]) -> dict[str, Any]:
