@@ -321,11 +321,11 @@ class Annotator:
 
     def propagate(self) -> None:
         """Carry the mask of the slice in view on to its neighbours."""
-        self._spreading.propagate()
+        self._told(self._spreading.propagate)
 
     def segment_volume(self) -> None:
         """Let the model segment every slice."""
-        self._spreading.volume()
+        self._told(self._spreading.volume)
 
     # Results
 

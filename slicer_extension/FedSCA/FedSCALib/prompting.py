@@ -183,9 +183,9 @@ class Prompting:
 
     # Results of others (propagation)
 
-    def take_slice(self, key: SliceKey, answer: NDArray[np.bool_], result: str, step: Step) -> Step:
-        """A slice that a job has found: written like an answer, part of the job's step."""
-        work = SliceWork(drawn=self._desk.canvas.slice_mask(*key), mode=self._desk.state.mode)
+    def take_slice(self, key: SliceKey, answer: NDArray[np.bool_], result: str, step: Step, seen: NDArray[np.bool_]) -> Step:
+        """A slice that a job has found: written like an answer, part of the job's step. `seen`: what the slice held when the job began."""
+        work = SliceWork(drawn=self._desk.canvas.slice_mask(*key), mode=self._desk.state.mode, seen=seen)
         self._work[key] = work
         grown = self.history.extend(step, self._write(key, work, answer, result, step), None)
         self._drew()

@@ -13,6 +13,7 @@ from FedSCALib.errors import CaseGone, FedSCAError, SessionExpired
 from FedSCALib.history import SliceKey, Step
 from FedSCALib.packets import Job
 from FedSCALib.prompting import Prompting
+from FedSCALib.snapshot import Snapshot
 from FedSCALib.translate import tr
 from FedSCALib.wire import apply_change
 
@@ -21,12 +22,13 @@ KIND = "spread"
 
 @dataclass
 class Running:
-    """The job under way."""
+    """The job under way; `before`: the label as it was when the job was asked for."""
 
     job: str
     label: str
     axis: str
     step: Step
+    before: Snapshot
     seen: int = 0
 
 
@@ -89,12 +91,14 @@ class Spreading:
             desk.notify("warning", tr("The label is locked, or you are reviewing without the model."))
             return
 
+        before = Snapshot(desk.canvas, label)
+
         def done(job: str) -> None:
             prompts, here = self._prompting.on(axis, index, label), self._prompting.known(axis, index, label)
             result = here.result if here is not None else None
             step = Step(key, prompts, prompts, (), result, result)
             self._prompting.history.push(step)
-            self._running = Running(job, label, axis, step)
+            self._running = Running(job, label, axis, step, before)
             self._poll(text)
 
         def again() -> None:
@@ -140,7 +144,8 @@ class Spreading:
                     raise FedSCAError(tr("The case was closed."))
                 answer = apply_change(np.zeros(geometry.slice_shape(running.axis), bool), item.change_box, item.pixels)
                 if self._prompting.on(running.axis, item.index, running.label).empty:  # never over a slice that has prompts of its own
-                    running.step = self._prompting.take_slice((running.label, running.axis, item.index), answer, item.result, running.step)
+                    key, seen = (running.label, running.axis, item.index), running.before.on(running.axis, item.index)
+                    running.step = self._prompting.take_slice(key, answer, item.result, running.step, seen)
         except FedSCAError as error:  # the label was locked meanwhile, say
             self.cancel()
             self._end(error.message, "error")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from FedSCALib.errors import DraftError, LoginNeeded, ServerRefused
+from FedSCALib.snapshot import Snapshot
 
 from tests.slicer_extension.lib.bench import Bench
 from tests.slicer_extension.lib.scripted_server import GONE, SIZE, ScriptedServer, change, disc
@@ -401,6 +402,17 @@ def test_propagation_draws_slices_as_they_come_and_is_one_undo(bench: Bench, ser
     assert not drawn(bench, 2).any()
     assert not drawn(bench, 4).any()
     np.testing.assert_array_equal(drawn(bench), disc(8, 7, 3))
+
+
+def test_a_snapshot_holds_every_slice_of_every_axis(bench: Bench) -> None:
+    """20 columns are no whole number of bytes."""
+    before = np.random.default_rng(3).random(SIZE[::-1]) < 0.4
+    bench.canvas.masks["tumour"][:] = before
+    taken = Snapshot(bench.canvas, "tumour")
+    bench.canvas.masks["tumour"][:] = False
+    for number, axis in enumerate("kji"):
+        for index in range(before.shape[number]):
+            np.testing.assert_array_equal(taken.on(axis, index), before.take(index, axis=number), err_msg=f"{axis} {index}")
 
 
 def test_a_new_version_is_announced_with_dice_before_and_after(bench: Bench, server: ScriptedServer) -> None:

@@ -224,6 +224,25 @@ def test_a_job_whose_label_was_locked_ends_on_the_server_too(bench: Bench, serve
     assert ("DELETE", "/fedsca/jobs/job1") in [(method, path) for method, path, _ in server.asked]
 
 
+@pytest.mark.parametrize("tool", ["brush", "segment editor"])
+def test_what_a_person_paints_while_a_job_runs_stays(bench: Bench, server: ScriptedServer, tool: str) -> None:
+    click(bench, 8, 7)
+    server.job = propagated("running", [])
+    bench.annotator.propagate()
+    bench.until(lambda: "/fedsca/jobs/job1" in server.paths())
+    dab = np.ones((1, 1), bool)
+    if tool == "brush":
+        bench.annotator.paint("k", 2, (0, 0, 0, 0), dab)
+    else:
+        bench.canvas.write("tumour", "k", 2, (0, 0, 0, 0), dab, "add")
+        bench.annotator.edited()
+    server.job = propagated("done", [2])
+    bench.settle()
+    assert drawn(bench, 2)[0, 0]
+    assert drawn(bench, 2)[6:8, 7:9].all()
+    assert drawn(bench, 2).sum() == 5
+
+
 # Other cases
 
 
