@@ -315,6 +315,7 @@ class Annotator:
         """Esc: end what is being waited for. What is drawn stays."""
         if self._spreading.cancel() or self._prompting.cancel():
             self._desk.notify("info", tr("Cancelled."))
+        self._desk.not_again("open")
         if self._desk.jobs.cancel("open"):
             self._desk.not_busy("open")
             self._desk.update(progress=None)

@@ -73,6 +73,7 @@ class Spreading:
         desk, running = self._desk, self._running
         count = desk.jobs.cancel(KIND)
         desk.not_busy(KIND)
+        desk.not_again(KIND)
         self._running = None
         desk.update(progress=None)
         if running is not None:
@@ -101,6 +102,12 @@ class Spreading:
             self._running = Running(job, label, axis, step, before)
             self._poll(text)
 
+        def call(client: Client, cancelled: Any, report: Any) -> str:
+            job: str = work(client, cancelled, report)
+            if cancelled.is_set():  # nobody else would ever know which job that was
+                client.cancel_job(job)
+            return job
+
         def again() -> None:
             if desk.state.case == state.case:
                 self._begin(text, key, work)
@@ -111,7 +118,7 @@ class Spreading:
                 return True
             return False
 
-        desk.call(KIND, work, done, failed=failed, busy=text, again=again, latest_only=True, lane=KIND)
+        desk.call(KIND, call, done, failed=failed, busy=text, again=again, latest_only=True, lane=KIND)
 
     def _poll(self, text: str) -> None:
         running = self._running

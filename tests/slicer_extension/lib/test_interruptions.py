@@ -176,6 +176,23 @@ def test_escape_also_ends_what_a_busy_server_would_be_asked_again(bench: Bench, 
     assert len(server.clicks()) == 1
 
 
+@pytest.mark.parametrize("busy", [True, False])
+def test_escape_also_ends_what_waits_for_the_server_to_come_back(bench: Bench, server: ScriptedServer, busy: bool) -> None:
+    click(bench, 8, 7)
+    server.broken = ServerBusy(429, "Too much to do.", 1.0) if busy else GONE
+    bench.annotator.propagate()
+    bench.annotator.open_case("case2", "")
+    bench.settle()
+    bench.annotator.cancel()
+    server.broken = None
+    before = len(server.asked)
+    for _ in range(5):
+        bench.pass_time(2)
+    assert bench.state.connection == "on"
+    assert not {"/fedsca/propagate", "/datastore/image"} & set(server.paths()[before:])
+    assert bench.state.case == "case1"
+
+
 def test_a_server_without_its_base_says_so_at_once(bench: Bench, server: ScriptedServer) -> None:
     server.broken_click = ServerRefused(503, "The base litemedsam cannot be loaded.")
     click(bench, 8, 7)
@@ -224,6 +241,18 @@ def test_a_job_whose_label_was_locked_ends_on_the_server_too(bench: Bench, serve
     assert ("DELETE", "/fedsca/jobs/job1") in [(method, path) for method, path, _ in server.asked]
 
 
+def test_a_job_that_is_cancelled_before_the_server_has_begun_it_ends_there_too(bench: Bench, server: ScriptedServer) -> None:
+    click(bench, 8, 7)
+    server.hold_job.clear()
+    bench.annotator.propagate()
+    assert server.job_asked.wait(60)
+    bench.annotator.cancel()
+    server.hold_job.set()
+    bench.until(lambda: ("DELETE", "/fedsca/jobs/job1") in [(method, path) for method, path, _ in server.asked])
+    bench.settle()
+    assert not drawn(bench, 2).any()
+
+
 @pytest.mark.parametrize("tool", ["brush", "segment editor"])
 def test_what_a_person_paints_while_a_job_runs_stays(bench: Bench, server: ScriptedServer, tool: str) -> None:
     click(bench, 8, 7)
@@ -255,6 +284,16 @@ def test_a_case_of_ones_own_never_replaces_one_that_another_person_has_put_there
     bench.settle()
     assert "already" in bench.state.notice.text
     assert ("PUT", "/datastore/") not in [(method, path) for method, path, _ in server.asked]
+
+
+def test_an_upload_that_the_server_missed_goes_on_when_it_is_back(bench: Bench, server: ScriptedServer, tmp_path: Path) -> None:
+    server.broken = GONE
+    bench.annotator.upload(server.image, "mine")
+    bench.settle()
+    assert (bench.state.connection, bench.state.case) == ("lost", "case1")
+    server.broken = None
+    bench.pass_time(2)
+    assert (bench.state.connection, bench.state.case) == ("on", "mine")
 
 
 def test_an_uploaded_case_is_opened(bench: Bench, server: ScriptedServer, tmp_path: Path) -> None:
