@@ -159,6 +159,8 @@ class Prompting:
             self._work[step.key].step = before  # it was never answered: newer prompts had overtaken it
             self._work[step.key].asked = False
             self._ask(step.key)
+        elif step.key in self._work:
+            self._work[step.key].seen = None
         self._drew()
 
     def redo(self) -> None:

@@ -155,6 +155,20 @@ def test_a_stroke_painted_while_an_answer_is_on_its_way_stays(bench: Bench, serv
     assert not bench.state.can_undo
 
 
+def test_what_was_painted_before_a_click_is_replaced_also_after_an_undo(bench: Bench, server: ScriptedServer) -> None:
+    """A click that was undone before its answer came protects nothing any more."""
+    click(bench, 8, 7)
+    server.hold.clear()
+    bench.annotator.add_point((9, 7, 3), "k")
+    bench.annotator.undo()
+    server.hold.set()
+    bench.settle()
+    bench.annotator.paint("k", 3, (0, 0, 0, 0), np.ones((1, 1), bool))
+    click(bench, 9, 7)
+    assert server.clicks()[-1]["mask"]["box"][:2] == [0, 0]
+    np.testing.assert_array_equal(drawn(bench), disc(8, 7, 3) | disc(9, 7, 3))
+
+
 def test_an_earlier_prompt_is_asked_again_below_a_stroke(bench: Bench, server: ScriptedServer) -> None:
     """Two clicks and a stroke before any answer: with the second click undone, the first gets its answer, and the stroke stays."""
     server.hold.clear()
