@@ -20,7 +20,7 @@ needs_cmake = pytest.mark.skipif(CMAKE is None, reason="CMake is not installed: 
 
 def listed(name: str) -> list[str]:
     """A list of the module's CMakeLists.txt, in its order."""
-    text = (MODULE / "CMakeLists.txt").read_text()
+    text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8")
     found = re.search(rf"set\({name}\s(.*?)\)", text, re.DOTALL)
     assert found is not None
     return found.group(1).split()
@@ -73,7 +73,7 @@ def test_an_installation_holds_all_and_its_library_runs_by_itself(tmp_path: Path
 @pytest.mark.parametrize("path", sorted(path.relative_to(MODULE).as_posix() for path in MODULE.rglob("*.py")))
 def test_scripts_are_written_in_python_3_9(path: str) -> None:
     """Slicer 5.0 to 5.8 embed Python 3.9."""
-    source = (MODULE / path).read_text()
+    source = (MODULE / path).read_text(encoding="utf-8")
     ast.parse(source, feature_version=(3, 9))
     assert "from __future__ import annotations" in source or "def " not in source
 
@@ -81,14 +81,14 @@ def test_scripts_are_written_in_python_3_9(path: str) -> None:
 @needs_cmake
 def test_the_extensions_own_folder_can_be_built_too_with_its_tests(tmp_path: Path) -> None:
     configure(EXTENSION, tmp_path, testing=True)
-    assert (tmp_path / "tests.txt").read_text().split() == ["FedSCA.py", "FedSCASelfTest.py"]
+    assert (tmp_path / "tests.txt").read_text(encoding="utf-8").split() == ["FedSCA.py", "FedSCASelfTest.py"]
 
 
 @needs_cmake
 def test_the_description_is_complete(tmp_path: Path) -> None:
     configure(ROOT, tmp_path)
-    description = dict(line.split("=", 1) for line in (tmp_path / "description.txt").read_text().splitlines())
-    entry = json.loads((ROOT / "FedSCALabel.json").read_text())
+    description = dict(line.split("=", 1) for line in (tmp_path / "description.txt").read_text(encoding="utf-8").splitlines())
+    entry = json.loads((ROOT / "FedSCALabel.json").read_text(encoding="utf-8"))
     assert description["CATEGORY"] == entry["category"]
     assert description["DEPENDS"] == "NA"
     assert description["CONTRIBUTORS"]
@@ -101,7 +101,7 @@ def test_the_description_is_complete(tmp_path: Path) -> None:
 
 def test_the_index_entry_is_what_the_schema_asks_for() -> None:
     """Version 1.0.2 of Slicer's schema for catalog entries."""
-    entry = json.loads((ROOT / "FedSCALabel.json").read_text())
+    entry = json.loads((ROOT / "FedSCALabel.json").read_text(encoding="utf-8"))
     assert entry["$schema"].endswith("/slicer-extension-catalog-entry-schema-v1.0.2.json#")
     types = {"$schema": str, "category": str, "scm_url": str, "scm_revision": str, "scm_type": str, "build_dependencies": list}
     types |= {"build_subdirectory": str, "dicom_support_rule": str, "enabled": bool, "tier": int}
@@ -112,4 +112,4 @@ def test_the_index_entry_is_what_the_schema_asks_for() -> None:
 
 
 def test_the_extension_carries_the_licence() -> None:
-    assert (EXTENSION / "LICENSE.txt").read_text() == (ROOT / "LICENSE").read_text()
+    assert (EXTENSION / "LICENSE.txt").read_text(encoding="utf-8") == (ROOT / "LICENSE").read_text(encoding="utf-8")

@@ -249,7 +249,7 @@ class Annotator:
 
     def add_point(self, ijk: Voxel, axis: str, positive: Optional[bool] = None) -> None:
         """A click on a slice perpendicular to `axis`."""
-        self._prompting.add_point(ijk, axis, self.state.polarity if positive is None else positive)
+        self._told(lambda: self._prompting.add_point(ijk, axis, self.state.polarity if positive is None else positive))
         self._desk.update(axis=axis, index=pixel_of(axis, ijk)[0])
 
     def move_point(self, old: Voxel, new: Voxel, axis: str) -> None:
@@ -291,7 +291,7 @@ class Annotator:
 
     def reset_prompts(self) -> None:
         """Take the prompts of the slice in view away, and their mask."""
-        self._prompting.reset(self.state.axis, self.state.index)
+        self._told(lambda: self._prompting.reset(self.state.axis, self.state.index))
 
     def edited(self) -> None:
         """A person painted or erased by hand."""
@@ -301,34 +301,32 @@ class Annotator:
         self, axis: str, index: int, box: Sequence[int], mask: NDArray[np.bool_], *, erase: bool = False, goes_on: bool = False
     ) -> None:
         """A stroke by hand: the pixels (rows, columns) of a box x0, y0, x1, y1 of a slice; `goes_on`: part of the stroke before."""
-        try:
-            self._prompting.paint(axis, index, (box[0], box[1], box[2], box[3]), mask, erase=erase, goes_on=goes_on)
-        except FedSCAError as error:
-            self._desk.notify("error", error.message)
+        self._told(lambda: self._prompting.paint(axis, index, (box[0], box[1], box[2], box[3]), mask, erase=erase, goes_on=goes_on))
 
     def undo(self) -> None:
         """Take the last action back: prompts and mask."""
-        self._prompting.undo()
+        self._told(self._prompting.undo)
 
     def redo(self) -> None:
         """Do it again."""
-        self._prompting.redo()
+        self._told(self._prompting.redo)
 
     def cancel(self) -> None:
         """Esc: end what is being waited for. What is drawn stays."""
         if self._spreading.cancel() or self._prompting.cancel():
             self._desk.notify("info", tr("Cancelled."))
+        self._desk.not_again("open")
         if self._desk.jobs.cancel("open"):
             self._desk.not_busy("open")
             self._desk.update(progress=None)
 
     def propagate(self) -> None:
         """Carry the mask of the slice in view on to its neighbours."""
-        self._spreading.propagate()
+        self._told(self._spreading.propagate)
 
     def segment_volume(self) -> None:
         """Let the model segment every slice."""
-        self._spreading.volume()
+        self._told(self._spreading.volume)
 
     # Results
 
@@ -424,8 +422,15 @@ class Annotator:
         self._learning.watch()
 
     def _change(self, axis: str, index: int, prompts: PromptSet) -> None:
-        self._prompting.change(axis, index, prompts)
+        self._told(lambda: self._prompting.change(axis, index, prompts))
         self._desk.update(axis=axis, index=index)
+
+    def _told(self, action: Callable[[], None]) -> None:
+        """Do something whose error the user is told: a label may have been removed in Slicer, say."""
+        try:
+            action()
+        except FedSCAError as error:
+            self._desk.notify("error", error.message)
 
     def _prefetch(self) -> None:
         state = self.state

@@ -41,11 +41,11 @@ def difference(now: Mask, wanted: Mask) -> Optional[Tuple[Box, Mask]]:
     return box, wanted[y0 : y1 + 1, x0 : x1 + 1]
 
 
-def changed_on(crops: Iterable[Crop], label: str, axis: str, index: int, shape: Tuple[int, int]) -> Mask:
-    """The pixels (rows, columns) of a label's slice that writes have changed, those on slices of other axes that cross it among them."""
+def changed_on(crops: Iterable[Crop], axis: str, index: int, shape: Tuple[int, int]) -> Mask:
+    """The pixels (rows, columns) of a slice that writes have changed in any label, also on slices of other axes that cross it."""
     found = np.zeros(shape, dtype=bool)
     for crop in crops:
-        if crop.label == label and (crop.axis != axis or crop.index == index):
+        if crop.axis != axis or crop.index == index:
             rows, columns = np.nonzero(crop.before != crop.after)
             x: Any = columns + crop.box[0]
             y: Any = rows + crop.box[1]

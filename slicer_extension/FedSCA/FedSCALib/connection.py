@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional
 from FedSCALib import address as addresses
 from FedSCALib.client import Client
 from FedSCALib.desk import Desk
-from FedSCALib.errors import FedSCAError, LoginNeeded
+from FedSCALib.errors import ConnectionProblem, FedSCAError, LoginNeeded
 from FedSCALib.translate import tr
 
 ClientFactory = Callable[[str, Optional[Path]], Client]
@@ -103,7 +103,7 @@ class Connection:
             self._ask()
 
         def bad(error: Exception) -> bool:
-            if isinstance(error, LoginNeeded):
+            if isinstance(error, (ConnectionProblem, LoginNeeded)):
                 desk.notify("error", error.message, "login")
                 return True
             return False

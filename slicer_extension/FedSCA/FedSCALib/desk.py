@@ -164,6 +164,12 @@ class Desk:
         for function in waiting.values():
             function()
 
+    def not_again(self, kind: str) -> None:
+        """What failed of a kind for want of the server is not sent again."""
+        self._again.pop(kind, None)
+        self._tries.pop(kind, None)
+        self.not_later(f"again {kind}")
+
     def let_go(self) -> None:
         """This server is not wanted any more: nothing is under way, and nothing waits for it."""
         for kind in self.jobs.kinds() - {CANCEL}:

@@ -56,6 +56,16 @@ class History:
     def can_redo(self) -> bool:
         return bool(self.undone)
 
+    @property
+    def newest(self) -> Optional[Step]:
+        """What `undo` would take back."""
+        return self.done[-1] if self.done else None
+
+    @property
+    def next(self) -> Optional[Step]:
+        """What `redo` would do again."""
+        return self.undone[-1] if self.undone else None
+
     def push(self, step: Step) -> None:
         """A new action; what was undone before it can no longer be redone."""
         self.undone.clear()
@@ -77,10 +87,6 @@ class History:
     def holds(self, step: Step) -> bool:
         """Whether a step is done (and not undone or forgotten)."""
         return any(item is step for item in self.done)
-
-    def last_of(self, key: SliceKey) -> Optional[Step]:
-        """The newest step that is about a slice."""
-        return next((step for step in reversed(self.done) if step.key == key), None)
 
     def last_prompt_of(self, key: SliceKey) -> Optional[Step]:
         """The newest step about a slice that is not a stroke."""

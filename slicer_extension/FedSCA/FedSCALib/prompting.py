@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +38,15 @@ class SliceWork:
         answer: the model's newest mask; `result` is its id on the server.
         fingerprint: of the segment after our last write: another one means that a person edited it.
         asked: the newest prompts have been sent, or are answered.
-        expired: the server no longer knows `result`.
+        seen: what the slice held at the oldest prompt that has no answer yet, or None: where the slice differs from it when an answer
+            comes, a person has edited.
     """
 
     prompts: PromptSet = NONE
     drawn: Optional[NDArray[np.bool_]] = None
     answer: Optional[NDArray[np.bool_]] = None
     result: Optional[str] = None
+    seen: Optional[NDArray[np.bool_]] = None
     fingerprint: bytes = b""
     mode: str = "replace"
     asked: bool = True
@@ -65,6 +68,7 @@ class Prompting:
         self.drew: Signal[None] = Signal()
         self.history = History()
         self.version = ""
+        self._stroke: Optional[Step] = None
         self._work: Dict[SliceKey, SliceWork] = {}
         self._masks: "OrderedDict[str, Tuple[NDArray[np.uint8], Tuple[int, int]]]" = OrderedDict()
 
@@ -117,24 +121,28 @@ class Prompting:
         if desk.state.case is None or segment is None:
             desk.notify("info", tr("Open a case first.") if desk.state.case is None else tr("Choose or add a label first."))
             return
-        if segment.locked:
-            desk.notify("warning", tr("“{name}” is locked. Unlock it, or choose another label.").format(name=segment.name))
+        if self._is_locked(segment.name):
             return
         key = (segment.name, axis, index)
         crop = desk.canvas.write(*key, box, mask, "subtract" if erase else "add")
-        last = self.history.last_of(key)
-        if goes_on and last is not None and last.painted and self.history.done[-1] is last:
-            self.history.extend(last, (crop,), None)
+        last = self._stroke if goes_on else None
+        if last is not None and last.key == key and self.history.newest is last:
+            self._stroke = self.history.extend(last, (crop,), None)
         elif bool((crop.before != crop.after).any()):
             prompts, work = self.on(axis, index), self._work.get(key)
             result = work.result if work is not None else None
-            self.history.push(Step(key, prompts, prompts, (crop,), result, result, painted=True))
+            self._stroke = Step(key, prompts, prompts, (crop,), result, result, painted=True)
+            self.history.push(self._stroke)
+        elif not goes_on:
+            self._stroke = None
         self._drew()
 
     # Undo
 
     def undo(self) -> None:
-        """Take the last action back, prompts and mask."""
+        """Take the last action back, prompts and mask; one on a locked label stays, and says so."""
+        if self.history.newest is None or self._is_locked(self.history.newest.key[0]):
+            return
         step = self.history.undo()
         if step is None:
             return
@@ -151,10 +159,14 @@ class Prompting:
             self._work[step.key].step = before  # it was never answered: newer prompts had overtaken it
             self._work[step.key].asked = False
             self._ask(step.key)
+        elif step.key in self._work:
+            self._work[step.key].seen = None
         self._drew()
 
     def redo(self) -> None:
-        """Do what was taken back again."""
+        """Do what was taken back again, unless its label is locked by now."""
+        if self.history.next is None or self._is_locked(self.history.next.key[0]):
+            return
         step = self.history.redo()
         if step is None:
             return
@@ -173,9 +185,9 @@ class Prompting:
 
     # Results of others (propagation)
 
-    def take_slice(self, key: SliceKey, answer: NDArray[np.bool_], result: str, step: Step) -> Step:
-        """A slice that a job has found: written like an answer, part of the job's step."""
-        work = SliceWork(drawn=self._desk.canvas.slice_mask(*key), mode=self._desk.state.mode)
+    def take_slice(self, key: SliceKey, answer: NDArray[np.bool_], result: str, step: Step, seen: NDArray[np.bool_]) -> Step:
+        """A slice that a job has found: written like an answer, part of the job's step. `seen`: what the slice held when the job began."""
+        work = SliceWork(drawn=self._desk.canvas.slice_mask(*key), mode=self._desk.state.mode, seen=seen)
         self._work[key] = work
         grown = self.history.extend(step, self._write(key, work, answer, result, step), None)
         self._drew()
@@ -214,7 +226,7 @@ class Prompting:
         waiting = [key for key, work in self._work.items() if not work.asked or work.ticket is not None]
         for key in waiting:
             self._drop(key)
-            self._work[key].asked = True
+            self._work[key].asked, self._work[key].seen = True, None
         return len(waiting)
 
     def let_go(self) -> None:
@@ -250,20 +262,32 @@ class Prompting:
             desk.notify("info", tr("You are reviewing without the model. Leave review to place prompts."))
         elif segment is None:
             desk.notify("info", tr("Choose or add a label first."))
-        elif segment.locked:
-            desk.notify("warning", tr("“{name}” is locked. Unlock it, or choose another label.").format(name=segment.name))
         else:
-            return True
+            return not self._is_locked(segment.name)
         return False
+
+    def _is_locked(self, label: str) -> bool:
+        """Whether a label may not be changed; says so then."""
+        locked = any(segment.name == label and segment.locked for segment in self._desk.canvas.segments())
+        if locked:
+            self._desk.notify("warning", tr("“{name}” is locked. Unlock it, or choose another label.").format(name=label))
+        return locked
 
     def _ask(self, key: SliceKey) -> None:
         desk, work = self._desk, self._work.get(key)
         if work is None or work.ticket is not None or work.asked or desk.state.case is None or work.prompts.empty:
             return
+        try:
+            if work.seen is None:
+                work.seen = desk.canvas.slice_mask(*key)
+            request = self._request(key, work, desk.state.case)
+        except FedSCAError as error:  # a person has removed the label, say: there is nothing to ask for
+            work.asked = True
+            desk.failure(error)
+            return
         if desk.client is None:
             desk.notify("warning", tr("Connect to your hospital's server first."))
             return
-        request = self._request(key, work, desk.state.case)
         step, began = work.step, work.since
         work.asked = True
 
@@ -332,7 +356,8 @@ class Prompting:
         self._drew()
 
     def _write(self, key: SliceKey, work: SliceWork, answer: NDArray[np.bool_], result: str, step: Optional[Step]) -> Tuple[Crop, ...]:
-        """Draw an answer to `step`. What a person has changed since that step stays theirs: the answer knew nothing of it."""
+        """Draw an answer to `step`. What was changed since that step, in whatever label and by whatever tool, stays: the answer knew
+        nothing of it, and steps that share no pixel are undone exactly whichever came first."""
         canvas = self._desk.canvas
         now = canvas.slice_mask(*key)
         if now.shape != answer.shape:
@@ -343,13 +368,18 @@ class Prompting:
             )
         drawn = work.drawn if work.drawn is not None else now
         wanted = compose(work.mode, drawn, answer)
-        theirs = changed_on(self.history.crops_after(step), *key, answer.shape)
+        theirs = changed_on(self.history.crops_after(step), key[1], key[2], answer.shape)
+        if work.seen is not None:
+            theirs |= now != work.seen  # Slicer's Segment Editor draws without telling the history
         changed = difference(now, np.where(theirs, now, wanted))
         crops: List[Crop] = []
         if changed is not None:
             box, pixels = changed
-            crops.append(canvas.write(*key, box, pixels, "replace"))
+            with self._drawing():
+                crops.append(canvas.write(*key, box, pixels, "replace"))
         work.answer, work.result = answer, result
+        if work.asked:  # else newer prompts wait, and what was painted since then stays in their answer too
+            work.seen = None
         edited = bool((theirs & (now != wanted)).any())
         work.fingerprint = b"" if edited else canvas.fingerprint(*key)  # the next request tells the server of their edit
         self._keep(result, answer)
@@ -366,8 +396,25 @@ class Prompting:
         theirs = now != compose(work.mode, work.drawn, work.answer)  # pixels that a person changed
         changed = difference(now, np.where(theirs, now, work.drawn))
         if changed is not None:
-            self.history.extend(work.step, (self._desk.canvas.write(*key, changed[0], changed[1], "replace"),), None)
+            with self._drawing():
+                crop = self._desk.canvas.write(*key, changed[0], changed[1], "replace")
+            self.history.extend(work.step, (crop,), None)
         self._work.pop(key, None)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """What is changed in here is no person's edit to the answers that are still to come, here and on slices that cross this one."""
+        canvas = self._desk.canvas
+        names = {segment.name for segment in canvas.segments()}
+        waiting = [
+            (key, work, work.seen, canvas.slice_mask(*key))
+            for key, work in self._work.items()
+            if work.seen is not None and key[0] in names  # a person may have removed one
+        ]
+        yield
+        for key, work, seen, before in waiting:
+            now = canvas.slice_mask(*key)
+            work.seen = np.where(now != before, now, seen)
 
     def _settle(self, step: Step) -> None:
         """An answer on its way to a step that is undone or redone would come to the wrong place."""
@@ -399,7 +446,8 @@ class Prompting:
         now = canvas.slice_mask(crop.label, crop.axis, crop.index)[y0 : y1 + 1, x0 : x1 + 1]
         pixels, where = (to_redo if forwards else to_undo)(crop, now)
         if where.any():
-            canvas.put(crop.label, crop.axis, crop.index, crop.box, pixels, where)
+            with self._drawing():
+                canvas.put(crop.label, crop.axis, crop.index, crop.box, pixels, where)
         key = (crop.label, crop.axis, crop.index)
         if ours and key in self._work:
             self._work[key].fingerprint = canvas.fingerprint(*key)

@@ -13,6 +13,7 @@ from FedSCALib.errors import CaseGone, FedSCAError, SessionExpired
 from FedSCALib.history import SliceKey, Step
 from FedSCALib.packets import Job
 from FedSCALib.prompting import Prompting
+from FedSCALib.snapshot import Snapshot
 from FedSCALib.translate import tr
 from FedSCALib.wire import apply_change
 
@@ -21,12 +22,13 @@ KIND = "spread"
 
 @dataclass
 class Running:
-    """The job under way."""
+    """The job under way; `before`: the label as it was when the job was asked for."""
 
     job: str
     label: str
     axis: str
     step: Step
+    before: Snapshot
     seen: int = 0
 
 
@@ -71,6 +73,7 @@ class Spreading:
         desk, running = self._desk, self._running
         count = desk.jobs.cancel(KIND)
         desk.not_busy(KIND)
+        desk.not_again(KIND)
         self._running = None
         desk.update(progress=None)
         if running is not None:
@@ -89,13 +92,21 @@ class Spreading:
             desk.notify("warning", tr("The label is locked, or you are reviewing without the model."))
             return
 
+        before = Snapshot(desk.canvas, label)
+
         def done(job: str) -> None:
             prompts, here = self._prompting.on(axis, index, label), self._prompting.known(axis, index, label)
             result = here.result if here is not None else None
             step = Step(key, prompts, prompts, (), result, result)
             self._prompting.history.push(step)
-            self._running = Running(job, label, axis, step)
+            self._running = Running(job, label, axis, step, before)
             self._poll(text)
+
+        def call(client: Client, cancelled: Any, report: Any) -> str:
+            job: str = work(client, cancelled, report)
+            if cancelled.is_set():  # nobody else would ever know which job that was
+                client.cancel_job(job)
+            return job
 
         def again() -> None:
             if desk.state.case == state.case:
@@ -107,7 +118,7 @@ class Spreading:
                 return True
             return False
 
-        desk.call(KIND, work, done, failed=failed, busy=text, again=again, latest_only=True, lane=KIND)
+        desk.call(KIND, call, done, failed=failed, busy=text, again=again, latest_only=True, lane=KIND)
 
     def _poll(self, text: str) -> None:
         running = self._running
@@ -140,8 +151,10 @@ class Spreading:
                     raise FedSCAError(tr("The case was closed."))
                 answer = apply_change(np.zeros(geometry.slice_shape(running.axis), bool), item.change_box, item.pixels)
                 if self._prompting.on(running.axis, item.index, running.label).empty:  # never over a slice that has prompts of its own
-                    running.step = self._prompting.take_slice((running.label, running.axis, item.index), answer, item.result, running.step)
-        except FedSCAError as error:
+                    key, seen = (running.label, running.axis, item.index), running.before.on(running.axis, item.index)
+                    running.step = self._prompting.take_slice(key, answer, item.result, running.step, seen)
+        except FedSCAError as error:  # the label was locked meanwhile, say
+            self.cancel()
             self._end(error.message, "error")
             return
         desk.update(progress=job.done / job.total if job.total else None)

@@ -108,10 +108,16 @@ class Submission:
         self._not_before = desk.clock() + DRAFT_SHARE * (desk.clock() - began)
 
     def take_draft(self) -> None:
-        """Go on with the unsubmitted work that was offered."""
+        """Go on with the unsubmitted work that was offered. What was drawn meanwhile stays as a draft of its own, offered another time."""
         desk, offer = self._desk, self._desk.state.draft_offer
         if offer is None:
             return
+        if desk.state.unsaved:
+            self.save_draft()
+            if self._drafted != self._changes:
+                return  # there is no room for it, which the user has been told: nothing may go over it
+            self._drafts.begin()
+            self._own = None
         try:
             taken = {segment.value for segment in desk.canvas.segments()}
             for value, name in offer.names.items():

@@ -156,6 +156,7 @@ class Worklist:
             done,
             progress=lambda fraction: desk.update(progress=fraction),
             busy=tr("Uploading {case}").format(case=case),
+            again=lambda: self.upload(path, name),
             latest_only=True,
         )
 

@@ -61,6 +61,8 @@ class ArrayCanvas:
         self.kept[name] = replace(self.kept[name], visible=on)
 
     def slice_mask(self, name: str, axis: str, index: int) -> NDArray[np.bool_]:
+        if name not in self.masks:
+            raise CanvasError(f"There is no segment {name}.")
         return np.array(np.take(self.masks[name], index, axis="kji".index(axis)))
 
     def fingerprint(self, name: str, axis: str, index: int) -> bytes:

@@ -25,10 +25,12 @@ class Bench:
 
     opened: ClassVar[list["Bench"]] = []
 
-    def __init__(self, folder: Path, transport: Any, canvas: Any | None = None, *, real_time: bool = False) -> None:
+    def __init__(
+        self, folder: Path, transport: Any, canvas: Any | None = None, *, real_time: bool = False, jobs: Jobs | None = None
+    ) -> None:
         self.now = 1000.0
         self.canvas = canvas or ArrayCanvas()
-        self.jobs = Jobs()
+        self.jobs = jobs or Jobs()
         self.preferences = MemoryPreferences()
         self.opened.append(self)
         self.annotator = Annotator(

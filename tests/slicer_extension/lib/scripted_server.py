@@ -28,7 +28,7 @@ class ScriptedServer:
         asked: every request, in order: method, path, body.
         broken: raised instead of every answer while it is set.
         broken_click: the same, for clicks alone.
-        hold: while it is cleared, clicks wait; `hold_label`: labels.
+        hold: while it is cleared, clicks wait; `hold_label`: labels; `hold_job`: propagations, the first of which sets `job_asked`.
         objects: the datastore's cases.
         label_file: what is sent for a label, instead of the image.
     """
@@ -44,6 +44,8 @@ class ScriptedServer:
         self.broken_click: FedSCAError | None = None
         self.hold_label = threading.Event()
         self.hold_label.set()
+        self.hold_job, self.job_asked = threading.Event(), threading.Event()
+        self.hold_job.set()
         self.objects: dict[str, Any] = {"case1": {"labels": {}}, "case2": {"labels": {"final": {"ext": ".nii.gz"}}}}
         self.results: dict[str, NDArray[np.bool_]] = {}
         self.labels: dict[str, bytes] = {}
@@ -69,7 +71,9 @@ class ScriptedServer:
     def request(
         self, method: str, path: str, *, json: Any = None, params: Any = None, files: Any = None, into: Path | None = None, **other: Any
     ) -> Reply:
-        for held, event in (("/fedsca/segment", self.hold), ("/datastore/label", self.hold_label)):
+        for held, event in (("/fedsca/segment", self.hold), ("/datastore/label", self.hold_label), ("/fedsca/propagate", self.hold_job)):
+            if path == "/fedsca/propagate":
+                self.job_asked.set()
             if path == held and method != "GET" and not event.wait(60):
                 raise AssertionError("held for a minute")
         self.asked.append((method, path, json if json is not None else params))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from FedSCALib.errors import DraftError, LoginNeeded, ServerRefused
+from FedSCALib.snapshot import Snapshot
 
 from tests.slicer_extension.lib.bench import Bench
 from tests.slicer_extension.lib.scripted_server import GONE, SIZE, ScriptedServer, change, disc
@@ -152,6 +153,20 @@ def test_a_stroke_painted_while_an_answer_is_on_its_way_stays(bench: Bench, serv
     bench.annotator.undo()
     assert not drawn(bench).any()
     assert not bench.state.can_undo
+
+
+def test_what_was_painted_before_a_click_is_replaced_also_after_an_undo(bench: Bench, server: ScriptedServer) -> None:
+    """A click that was undone before its answer came protects nothing any more."""
+    click(bench, 8, 7)
+    server.hold.clear()
+    bench.annotator.add_point((9, 7, 3), "k")
+    bench.annotator.undo()
+    server.hold.set()
+    bench.settle()
+    bench.annotator.paint("k", 3, (0, 0, 0, 0), np.ones((1, 1), bool))
+    click(bench, 9, 7)
+    assert server.clicks()[-1]["mask"]["box"][:2] == [0, 0]
+    np.testing.assert_array_equal(drawn(bench), disc(8, 7, 3) | disc(9, 7, 3))
 
 
 def test_an_earlier_prompt_is_asked_again_below_a_stroke(bench: Bench, server: ScriptedServer) -> None:
@@ -358,6 +373,21 @@ def test_new_work_never_overwrites_a_draft_that_is_still_offered(bench: Bench, s
     np.testing.assert_array_equal(drawn(again), disc(8, 7, 3))
 
 
+def test_what_was_drawn_before_a_draft_is_taken_is_kept_as_another(bench: Bench, server: ScriptedServer, tmp_path: Path) -> None:
+    click(bench, 8, 7)
+    bench.pass_time(2.0)
+    again = Bench(tmp_path, server)
+    again.open()
+    click(again, 3, 3)
+    again.annotator.take_draft()
+    again.annotator.submit()
+    again.settle()
+    third = Bench(tmp_path, server)
+    third.open()
+    third.annotator.take_draft()
+    np.testing.assert_array_equal(drawn(third), disc(3, 3, 3))
+
+
 def test_a_full_disk_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise DraftError("Your work could not be saved on this computer (No space left on device).")
@@ -386,6 +416,17 @@ def test_propagation_draws_slices_as_they_come_and_is_one_undo(bench: Bench, ser
     assert not drawn(bench, 2).any()
     assert not drawn(bench, 4).any()
     np.testing.assert_array_equal(drawn(bench), disc(8, 7, 3))
+
+
+def test_a_snapshot_holds_every_slice_of_every_axis(bench: Bench) -> None:
+    """20 columns are no whole number of bytes."""
+    before = np.random.default_rng(3).random(SIZE[::-1]) < 0.4
+    bench.canvas.masks["tumour"][:] = before
+    taken = Snapshot(bench.canvas, "tumour")
+    bench.canvas.masks["tumour"][:] = False
+    for number, axis in enumerate("kji"):
+        for index in range(before.shape[number]):
+            np.testing.assert_array_equal(taken.on(axis, index), before.take(index, axis=number), err_msg=f"{axis} {index}")
 
 
 def test_a_new_version_is_announced_with_dice_before_and_after(bench: Bench, server: ScriptedServer) -> None:

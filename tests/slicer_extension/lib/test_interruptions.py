@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from FedSCALib.errors import CaseGone, NotAllowed, ServerBusy, ServerRefused
+from FedSCALib.errors import CaseGone, LoginNeeded, NotAllowed, ServerBusy, ServerRefused
 from FedSCALib.prompts import Point
 
 from tests.slicer_extension.lib.bench import Bench
@@ -176,6 +176,23 @@ def test_escape_also_ends_what_a_busy_server_would_be_asked_again(bench: Bench, 
     assert len(server.clicks()) == 1
 
 
+@pytest.mark.parametrize("busy", [True, False])
+def test_escape_also_ends_what_waits_for_the_server_to_come_back(bench: Bench, server: ScriptedServer, busy: bool) -> None:
+    click(bench, 8, 7)
+    server.broken = ServerBusy(429, "Too much to do.", 1.0) if busy else GONE
+    bench.annotator.propagate()
+    bench.annotator.open_case("case2", "")
+    bench.settle()
+    bench.annotator.cancel()
+    server.broken = None
+    before = len(server.asked)
+    for _ in range(5):
+        bench.pass_time(2)
+    assert bench.state.connection == "on"
+    assert not {"/fedsca/propagate", "/datastore/image"} & set(server.paths()[before:])
+    assert bench.state.case == "case1"
+
+
 def test_a_server_without_its_base_says_so_at_once(bench: Bench, server: ScriptedServer) -> None:
     server.broken_click = ServerRefused(503, "The base litemedsam cannot be loaded.")
     click(bench, 8, 7)
@@ -198,6 +215,63 @@ def test_a_version_that_waits_for_a_person_is_told_with_the_way_to_the_list(benc
     assert bench.state.notice.action == "versions"
 
 
+def test_a_login_at_a_server_that_is_gone_is_told(bench: Bench, server: ScriptedServer) -> None:
+    server.broken = LoginNeeded(401, "The token has expired: log in again.")
+    click(bench, 8, 7)
+    server.broken = GONE
+    bench.annotator.login("ann", "right")
+    bench.settle()
+    assert bench.state.notice.text == GONE.message
+    assert bench.state.notice.action == "login"
+    server.broken = None
+    bench.annotator.login("ann", "right")
+    bench.settle()
+    np.testing.assert_array_equal(drawn(bench), disc(8, 7, 3))
+
+
+def test_a_job_whose_label_was_locked_ends_on_the_server_too(bench: Bench, server: ScriptedServer) -> None:
+    click(bench, 8, 7)
+    server.job = propagated("running", [])
+    bench.annotator.propagate()
+    bench.until(lambda: "/fedsca/jobs/job1" in server.paths())
+    bench.annotator.set_locked("tumour", True)
+    server.job = propagated("running", [2])
+    bench.settle()
+    assert "locked" in bench.state.notice.text
+    assert ("DELETE", "/fedsca/jobs/job1") in [(method, path) for method, path, _ in server.asked]
+
+
+def test_a_job_that_is_cancelled_before_the_server_has_begun_it_ends_there_too(bench: Bench, server: ScriptedServer) -> None:
+    click(bench, 8, 7)
+    server.hold_job.clear()
+    bench.annotator.propagate()
+    assert server.job_asked.wait(60)
+    bench.annotator.cancel()
+    server.hold_job.set()
+    bench.until(lambda: ("DELETE", "/fedsca/jobs/job1") in [(method, path) for method, path, _ in server.asked])
+    bench.settle()
+    assert not drawn(bench, 2).any()
+
+
+@pytest.mark.parametrize("tool", ["brush", "segment editor"])
+def test_what_a_person_paints_while_a_job_runs_stays(bench: Bench, server: ScriptedServer, tool: str) -> None:
+    click(bench, 8, 7)
+    server.job = propagated("running", [])
+    bench.annotator.propagate()
+    bench.until(lambda: "/fedsca/jobs/job1" in server.paths())
+    dab = np.ones((1, 1), bool)
+    if tool == "brush":
+        bench.annotator.paint("k", 2, (0, 0, 0, 0), dab)
+    else:
+        bench.canvas.write("tumour", "k", 2, (0, 0, 0, 0), dab, "add")
+        bench.annotator.edited()
+    server.job = propagated("done", [2])
+    bench.settle()
+    assert drawn(bench, 2)[0, 0]
+    assert drawn(bench, 2)[6:8, 7:9].all()
+    assert drawn(bench, 2).sum() == 5
+
+
 # Other cases
 
 
@@ -210,6 +284,16 @@ def test_a_case_of_ones_own_never_replaces_one_that_another_person_has_put_there
     bench.settle()
     assert "already" in bench.state.notice.text
     assert ("PUT", "/datastore/") not in [(method, path) for method, path, _ in server.asked]
+
+
+def test_an_upload_that_the_server_missed_goes_on_when_it_is_back(bench: Bench, server: ScriptedServer, tmp_path: Path) -> None:
+    server.broken = GONE
+    bench.annotator.upload(server.image, "mine")
+    bench.settle()
+    assert (bench.state.connection, bench.state.case) == ("lost", "case1")
+    server.broken = None
+    bench.pass_time(2)
+    assert (bench.state.connection, bench.state.case) == ("on", "mine")
 
 
 def test_an_uploaded_case_is_opened(bench: Bench, server: ScriptedServer, tmp_path: Path) -> None:
@@ -317,9 +401,9 @@ def test_a_draft_with_unreadable_prompts_still_gives_the_drawing(
     click(bench, 8, 7)
     bench.pass_time(2)
     (file,) = (tmp_path / "drafts").glob("*/draft-*.json")
-    told = json.loads(file.read_text())
+    told = json.loads(file.read_text(encoding="utf-8"))
     damage(told)
-    file.write_text(json.dumps(told))
+    file.write_text(json.dumps(told), encoding="utf-8")
     again = Bench(tmp_path, server)
     again.open()
     again.annotator.act("draft")
@@ -392,6 +476,52 @@ def test_a_propagation_that_was_undone_is_forgotten(bench: Bench, server: Script
     click(bench, 4, 4, 2)
     assert "previous" not in server.clicks()[-1]
     np.testing.assert_array_equal(drawn(bench, 2), disc(4, 4, 3))
+
+
+def test_a_locked_label_is_neither_undone_nor_redone_by_half(bench: Bench) -> None:
+    click(bench, 8, 7)
+    bench.annotator.set_locked("tumour", True)
+    bench.annotator.undo()
+    assert "locked" in bench.state.notice.text
+    np.testing.assert_array_equal(drawn(bench), disc(8, 7, 3))
+    assert len(bench.annotator.prompts_on("k", 3).points) == 1
+    bench.annotator.set_locked("tumour", False)
+    bench.annotator.undo()
+    assert not drawn(bench).any()
+    bench.annotator.set_locked("tumour", True)
+    bench.annotator.redo()
+    assert bench.state.can_redo
+    bench.annotator.set_locked("tumour", False)
+    bench.annotator.redo()
+    np.testing.assert_array_equal(drawn(bench), disc(8, 7, 3))
+
+
+def test_a_stroke_that_begins_on_what_is_painted_already_is_a_step_of_its_own(bench: Bench) -> None:
+    dab = np.ones((1, 1), bool)
+    bench.annotator.paint("k", 3, (2, 2, 2, 2), dab)
+    bench.annotator.paint("k", 3, (2, 2, 2, 2), dab)
+    bench.annotator.paint("k", 3, (3, 2, 3, 2), dab, goes_on=True)
+    bench.annotator.paint("k", 3, (4, 2, 4, 2), dab, goes_on=True)
+    assert drawn(bench)[2, 2:5].all()
+    bench.annotator.undo()
+    assert drawn(bench)[2, 2:5].tolist() == [True, False, False]
+
+
+def test_a_label_that_a_person_removed_elsewhere_is_told(bench: Bench, server: ScriptedServer) -> None:
+    click(bench, 8, 7)
+    server.hold.clear()
+    bench.annotator.add_point((9, 7, 3), "k")
+    del bench.canvas.kept["tumour"], bench.canvas.masks["tumour"]
+    for act in (bench.annotator.undo, lambda: bench.annotator.add_point((3, 3, 3), "k"), bench.annotator.reset_prompts):
+        bench.annotator.dismiss_notice()
+        act()
+        assert "tumour" in bench.state.notice.text
+    server.hold.set()
+    bench.settle()
+    bench.annotator.refresh_labels()
+    bench.annotator.select_label("organ")
+    click(bench, 8, 7)
+    np.testing.assert_array_equal(drawn(bench, label="organ"), disc(8, 7, 3))
 
 
 def propagated(state: str, slices: list[int]) -> dict[str, Any]:

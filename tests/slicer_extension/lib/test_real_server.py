@@ -54,7 +54,12 @@ class TlsServer:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, env={**os.environ, "OMP_NUM_THREADS": "2"}
             )
-        wait_until(self._answers, START_SECONDS, what="the server", note=lambda: (self.folder / "server.log").read_text(errors="replace"))
+        wait_until(
+            self._answers,
+            START_SECONDS,
+            what="the server",
+            note=lambda: (self.folder / "server.log").read_text(encoding="utf-8", errors="replace"),
+        )
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

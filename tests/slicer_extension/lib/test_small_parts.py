@@ -164,10 +164,10 @@ def test_preferences_survive_a_damaged_file(tmp_path: Path) -> None:
     kept = FilePreferences(file)
     kept.set("address", "http://x")
     assert FilePreferences(file).get("address") == "http://x"
-    file.write_text("{broken")
+    file.write_text("{broken", encoding="utf-8")
     assert kept.get("address", "none") == "none"
     kept.set("address", "http://y")
-    assert json.loads(file.read_text()) == {"address": "http://y"}
+    assert json.loads(file.read_text(encoding="utf-8")) == {"address": "http://y"}
 
 
 def until_idle(jobs: Jobs) -> None:

@@ -117,7 +117,7 @@ def test_a_server_that_drips_is_given_up(desk: Desk) -> None:
 
 
 def test_the_token_goes_along_and_a_netrc_file_does_not(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 login eve password other\n")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login eve password other\n", encoding="utf-8")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setattr("FedSCALib.transport._is_loopback", lambda _address: False)  # as in the hospital's network
     transport = RequestsTransport(desk.address)

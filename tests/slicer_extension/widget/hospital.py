@@ -76,7 +76,7 @@ class RunningHospital:
         stop(self.process)
 
     def log(self) -> str:
-        return (self.folder / "server.log").read_text(errors="replace")
+        return (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")
 
     def truth(self, case: str) -> NDArray[np.bool_]:
         """Where the lesion is, (k, j, i)."""

@@ -188,8 +188,6 @@ def test_review_is_without_the_model(bench: Desk, hospital: RunningHospital) -> 
     assert "review" in bench.ui.caseDetail.text
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_propagation_fills_neighbours_and_is_one_step(bench: Desk, hospital: RunningHospital) -> None:
     case = next_case(bench)
     index = draw_box(bench, hospital, case)
@@ -232,6 +230,8 @@ def test_a_draft_is_offered_and_taken_after_a_crash(tmp_path: Path, hospital: Ru
         assert made.annotator.prompts_on("k", index).box is not None
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_server_costs_nothing_that_was_drawn(bench: Desk, hospital: RunningHospital) -> None:
     case = next_case(bench)
     truth = hospital.truth(case)
