@@ -70,12 +70,12 @@ def workstation(folder: Path, *options: str) -> Iterator[str]:
         process = subprocess.Popen([*command, *options], stdout=stream, stderr=subprocess.STDOUT, env=environment)
 
     def there() -> bool:
-        assert process.poll() is None, log.read_text(errors="replace")
-        return ready.is_file() and bool(ready.read_text())
+        assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")
+        return ready.is_file() and bool(ready.read_text(encoding="utf-8"))
 
     try:
-        wait_until(there, START_SECONDS, what="the workstation", note=lambda: log.read_text(errors="replace"))
-        yield ready.read_text()
+        wait_until(there, START_SECONDS, what="the workstation", note=lambda: log.read_text(encoding="utf-8", errors="replace"))
+        yield ready.read_text(encoding="utf-8")
     finally:
         process.terminate()
         try:

@@ -106,7 +106,8 @@ def test_a_stroke_over_a_cut_is_whole_and_the_page_comes_back_by_itself(hands: H
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["the call is lost", "the answer is lost"])
-def test_what_was_done_during_a_cut_is_done_once(hands: Hands, line: Cable, there: bool) -> None:
+def test_what_was_done_during_a_cut_is_done_once(hands: Hands, hospital: RunningHospital, line: Cable, there: bool) -> None:
+    hands.open(hospital.drawn.split.train[0])
     hands.go_to(1)
     line.hang(there=there)
     hands.page.keyboard.press("ArrowUp")
@@ -118,8 +119,9 @@ def test_what_was_done_during_a_cut_is_done_once(hands: Hands, line: Cable, ther
     hands.wait("() => fedsca.views.Red.meta.index === 3")  # 4 if it had been done twice
 
 
-def test_a_tunnel_that_hangs_is_noticed_and_after_a_while_told(hands: Hands, line: Cable) -> None:
+def test_a_tunnel_that_hangs_is_noticed_and_after_a_while_told(hands: Hands, hospital: RunningHospital, line: Cable) -> None:
     page = hands.page
+    hands.open(hospital.drawn.split.train[0])
     usual = page.evaluate("Object.assign({}, fedsca.times)")
     hands.go_to(1)
     page.evaluate("Object.assign(fedsca.times, { look: 100, alive: 500, probe: 500, long: 1500 })")
