@@ -64,6 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     if missing():
         raise SystemExit(missing())
+    before = machine()  # its load is that of others: nothing of ours runs yet
     with tempfile.TemporaryDirectory(prefix="fedsca-click-") as name:
         folder = Path(name)
         studies = folder / "studies"
@@ -77,7 +78,7 @@ def main() -> None:
         with label_server(studies, folder / "site", conf, folder / "server.log") as server:
             server.get("/fedsca/status")
             with workstation(folder / "workstation", "--server", server.address) as address, browser() as page:
-                figures = measure(page, address, server, options)
+                figures = {"machine": before, **measure(page, address, server, options)}
     print(json.dumps({name: value for name, value in figures.items() if name != "ms"}, indent=1))
     if options.out:
         options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -116,7 +117,7 @@ def measure(page: Any, address: str, server: LabelServer, options: argparse.Name
             time_ms = _time_to_mask(page)
             if number >= WARM and time_ms is None:
                 without[tool] += 1
-                why.append(_why(server, index, (column, row), side, point if tool == "point" else None))
+                why.append(_why(server, (columns, rows), index, (column, row), side, point if tool == "point" else None))
             elif number >= WARM:
                 waits[tool].append(time_ms)
         for _ in range(2):
@@ -133,15 +134,14 @@ def measure(page: Any, address: str, server: LabelServer, options: argparse.Name
         "why": why,
         "render_ms": page.evaluate("fedsca.views.Red.meta.rendered"),
         "engine": server.get("/fedsca/status").get("engine"),
-        "machine": machine(),
         "ms": waits,
     }
 
 
-def _why(server: LabelServer, index: int, middle: tuple[int, int], side: int, point: tuple[int, int] | None) -> str:
+def _why(server: LabelServer, size: tuple[int, int], index: int, middle: tuple[int, int], side: int, point: tuple[int, int] | None) -> str:
     """What the server answers to the same prompts: why a click changed no pixel."""
-    column, row = middle
-    roi = [column - side, column + side, row - side, row + side, index, index]
+    ends = [(max(place - side, 0), min(place + side, count - 1)) for place, count in zip(middle, size, strict=True)]
+    roi = [*ends[0], *ends[1], index, index]
     prompts: dict[str, Any] = {"image": "case1", "index": index, "roi": roi}
     box = server.post("/fedsca/segment", prompts)
     if point is None:

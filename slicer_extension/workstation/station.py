@@ -102,7 +102,7 @@ class Workstation:
 
     def _ready(self, **_state: Any) -> None:
         address = f"http://{self._settings.host}:{self._server.port}/?token={self.door.token}"
-        print(tr("FedSCA Workstation: open {address} (once, in one browser).").format(address=address), flush=True)  # noqa: T201
+        print(tr("FedSCA Workstation: open {address} (once, in one browser). Ctrl+C ends it.").format(address=address), flush=True)  # noqa: T201
         if self._settings.ready_file is not None:
             write_private(self._settings.ready_file, address)
         if self._settings.open_browser:

@@ -43,6 +43,8 @@ def texts() -> dict[str, str]:
         "cases": tr("All cases"),
         "labelledOf": tr("{labelled} of {total} labelled"),
         "upload": tr("Open my own image…"),
+        "sending": tr("Reading {name}…"),
+        "sendFailed": tr("{name} could not be read: the connection to the workstation was cut. Choose it again."),
         "strategy": tr("Next is chosen by"),
         "labels": tr("Labels"),
         "addLabel": tr("New label"),

@@ -13,7 +13,7 @@ SECONDS = 60.0
 
 
 class Cable:
-    """Forwards a port of this computer to another one. Everything asynchronous runs in a thread of its own; the methods may be called from any."""
+    """Forwards a port of this computer to another one, in a thread of its own; the methods may be called from any thread."""
 
     def __init__(self, port: int) -> None:
         self.target, self.port = port, 0

@@ -1,4 +1,4 @@
-"""What is cut, hangs, is cancelled or ended in the middle of the work: in headless Chromium, against a real server, with virtual patients."""
+"""What is cut, hangs, is cancelled or ended in the middle of the work: in headless Chromium, against a real server."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def test_a_tunnel_that_hangs_is_noticed_and_after_a_while_told(hands: Hands, hos
     page.wait_for_selector("[data-link=trying]")
     page.wait_for_selector("[data-link=long]")
     assert "SSH tunnel" in page.inner_text(AWAY)
-    line.mend()
     page.click(f"{AWAY} button")
+    line.mend()
     hands.wait(BACK)
     page.evaluate("(usual) => Object.assign(fedsca.times, usual)", usual)
     page.keyboard.press("ArrowUp")
