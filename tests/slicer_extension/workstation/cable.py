@@ -71,7 +71,11 @@ class Cable:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self.target)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:  # nobody is there: the caller is told as an SSH tunnel tells it
+            writer.transport.abort()
+            return
         self._ends |= {writer, back}
         with suppress(asyncio.CancelledError):
             await asyncio.gather(self._copy(reader, back, self._there), self._copy(there, writer, self._back))

@@ -171,10 +171,10 @@ def test_work_that_was_not_submitted_is_taken_up_in_the_next_workstation(
     hands: Hands, hospital: RunningHospital, line: Cable, start: Callable[[], str]
 ) -> None:
     page, case = hands.page, hospital.drawn.split.train[2]
-    index, _ = box_on_largest_slice(hands, hospital, case)
+    index, boxed = box_on_largest_slice(hands, hospital, case)
     hands.tool("d", "paint")
     hands.drag((4, 4), (30, 4))
-    drawn = hands.wait_for_colour("n > 1000")
+    hands.wait_for_colour(f"n > {boxed} + 500")
     address = start()
     page.wait_for_selector(AWAY)
     line.target = int(address.rsplit(":", 1)[1].split("/")[0])
@@ -186,9 +186,11 @@ def test_work_that_was_not_submitted_is_taken_up_in_the_next_workstation(
     hands.wait("() => document.querySelector('[data-notice] [data-do=notice]')")
     page.click("[data-notice] [data-do=notice]")
     hands.go_to(index)
-    hands.wait_for_colour(f"Math.abs(n - {drawn}) < {0.03 * drawn}")
+    hands.wait_for_colour(f"n > {boxed} + 500")
     hands.wait("() => fedsca.views.Red.shown()?.box")
     page.keyboard.press("Control+Enter")
     hands.notice("Saved as")
     label = hospital.label(case)
-    assert label[index, 4, 4:31].all()
+    assert label[index, 4, 4:31].all(), "the stroke"
+    low, high = box_around(hospital.truth(case), index)
+    assert label[index, low[1] : high[1] + 1, low[0] : high[0] + 1].any(), "the box's mask"
