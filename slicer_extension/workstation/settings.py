@@ -83,8 +83,12 @@ def check_port(settings: Settings) -> None:
         try:
             probe.bind(address)
         except OSError as error:
-            text = tr("Port {port} cannot be used ({reason}): another workstation may be running. Choose another one, e.g. PORT={other}.")
-            raise FedSCAError(text.format(port=settings.port, reason=error.strerror, other=min(settings.port + 1, 65535))) from error
+            text = tr(
+                "Port {port} cannot be used ({reason}): another workstation may be running. "
+                "Choose another one: --port {other}, with make PORT={other}."
+            )
+            other = min(settings.port + 1, 65535)
+            raise FedSCAError(text.format(port=settings.port, reason=error.strerror, other=other)) from error
 
 
 def is_loopback(host: str) -> bool:
