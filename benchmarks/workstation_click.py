@@ -6,7 +6,8 @@
 On one slice (encoded ahead, as it is when somebody looks at it) a box is drawn, then a point is clicked in it, both are undone, and so on
 at other places. The time is taken until pixels of the view's picture have changed and the browser has drawn them, all on the browser's own
 clock: from the moment at which the box is complete (`pointerup`) or the point is clicked (`pointerdown`) to the animation frame after the
-picture with the new mask was put on the canvas. A point that does not change the mask (the untuned base often keeps it) has no time.
+picture with the new mask was put on the canvas. A click that changes no pixel has no time: the same prompts are then sent to the server
+once more, and what it answers is told in `why` (the untuned base may find nothing in a box, or keep its mask at a point).
 """
 
 import argparse
@@ -48,7 +49,7 @@ WATCH = """() => {
 MASK_SECONDS = 2.0  # a mask that is not there by then is late, or there is no change; which of the two, the answer tells
 ANSWER_SECONDS = 60.0
 WARM = 3  # rounds that are not counted
-SIDE = 45  # half the box's side, pixels of the slice
+SIDE = 45  # half the box's side, pixels of the slice; on small slices a sixth of them
 
 
 def main() -> None:
@@ -56,12 +57,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--volume", type=Path, help="a volume instead of the virtual one")
     parser.add_argument("--index", type=int, help="slice (k); by default the middle")
-    parser.add_argument("--clicks", type=int, default=50)
+    parser.add_argument("--side", type=int, help="half the box's side in pixels; by default 45, on small slices a sixth of them")
+    parser.add_argument("--clicks", type=int, default=50, help="boxes, and as many points")
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--out", type=Path, help="JSON file")
     options = parser.parse_args()
     if missing():
         raise SystemExit(missing())
+    before = machine()  # its load is that of others: nothing of ours runs yet
     with tempfile.TemporaryDirectory(prefix="fedsca-click-") as name:
         folder = Path(name)
         studies = folder / "studies"
@@ -75,7 +78,7 @@ def main() -> None:
         with label_server(studies, folder / "site", conf, folder / "server.log") as server:
             server.get("/fedsca/status")
             with workstation(folder / "workstation", "--server", server.address) as address, browser() as page:
-                figures = measure(page, address, server, options)
+                figures = {"machine": before, **measure(page, address, server, options)}
     print(json.dumps({name: value for name, value in figures.items() if name != "ms"}, indent=1))
     if options.out:
         options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -98,18 +101,23 @@ def measure(page: Any, address: str, server: LabelServer, options: argparse.Name
     _settle(server)
     waits: dict[str, list[float]] = {"box": [], "point": []}
     without = {"box": 0, "point": 0}
-    for number, (column, row) in enumerate(_places(page, options.clicks + WARM)):
+    why: list[str] = []
+    columns, rows = page.evaluate("[fedsca.views.Yellow.meta.count, fedsca.views.Green.meta.count]")
+    side = options.side or min(SIDE, min(columns, rows) // 6)
+    for number, (column, row) in enumerate(_places(columns, rows, options.clicks + WARM)):
         for tool, key in (("box", "b"), ("point", "p")):
             hands.tool(key, tool)
             page.wait_for_function("fedsca.views.Red.meta.exact")  # the view rests
             page.evaluate("window.measured.rest()")
+            point = (column + (side // 2) * (number % 2), row)
             if tool == "box":
-                hands.drag((column - SIDE, row - SIDE), (column + SIDE, row + SIDE))
+                hands.drag((column - side, row - side), (column + side, row + side))
             else:
-                hands.click(column + (SIDE // 2) * (number % 2), row)
+                hands.click(*point)
             time_ms = _time_to_mask(page)
             if number >= WARM and time_ms is None:
                 without[tool] += 1
+                why.append(_why(server, (columns, rows), index, (column, row), side, point if tool == "point" else None))
             elif number >= WARM:
                 waits[tool].append(time_ms)
         for _ in range(2):
@@ -118,15 +126,29 @@ def measure(page: Any, address: str, server: LabelServer, options: argparse.Name
     return {
         "volume": page.evaluate("[fedsca.views.Yellow.meta.count, fedsca.views.Green.meta.count, fedsca.views.Red.meta.count]"),
         "picture": page.evaluate("fedsca.views.Red.size"),
+        "box_side": 2 * side + 1,
         "image_size": options.image_size,
         "open_seconds": round(opened, 2),
         **{tool: _summary(times, without[tool]) for tool, times in waits.items()},
         "all": _summary([*waits["box"], *waits["point"]], sum(without.values())),
+        "why": why,
         "render_ms": page.evaluate("fedsca.views.Red.meta.rendered"),
         "engine": server.get("/fedsca/status").get("engine"),
-        "machine": machine(),
         "ms": waits,
     }
+
+
+def _why(server: LabelServer, size: tuple[int, int], index: int, middle: tuple[int, int], side: int, point: tuple[int, int] | None) -> str:
+    """What the server answers to the same prompts: why a click changed no pixel."""
+    ends = [(max(place - side, 0), min(place + side, count - 1)) for place, count in zip(middle, size, strict=True)]
+    roi = [*ends[0], *ends[1], index, index]
+    prompts: dict[str, Any] = {"image": "case1", "index": index, "roi": roi}
+    box = server.post("/fedsca/segment", prompts)
+    if point is None:
+        return f"box: the answer has {box['area']} pixels"
+    after = server.post("/fedsca/segment", {**prompts, "foreground": [[*point, index]], "previous": box["result"]})
+    changed = "changed" if after["change"] else "is the same"
+    return f"point: the mask has {box['area']} pixels before and {after['area']} after, and {changed}"
 
 
 def _time_to_mask(page: Any) -> float | None:
@@ -150,10 +172,9 @@ def _summary(times: list[float], without: int) -> dict[str, Any]:
     return {"count": len(times), "without_change": without, **{name: round(float(value), 1) for name, value in figures.items()}}
 
 
-def _places(page: Any, count: int) -> list[tuple[int, int]]:
+def _places(columns: int, rows: int, count: int) -> list[tuple[int, int]]:
     """Pixels of the slice, spread over its middle."""
     rng = np.random.default_rng(0)
-    columns, rows = page.evaluate("[fedsca.views.Yellow.meta.count, fedsca.views.Green.meta.count]")
     places = rng.uniform((0.28, 0.3), (0.66, 0.66), (count, 2)) * (columns, rows)
     return [(int(column), int(row)) for column, row in places]
 

@@ -27,6 +27,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     started = None
     try:
+        options.check_port(settings)  # before anything slow is started
         if settings.studies is not None:
             started = LabelServer(settings.studies, settings.conf, settings.home)
             print(f"Starting the hospital's server for {settings.studies} …", flush=True)  # noqa: T201

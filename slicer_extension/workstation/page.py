@@ -15,7 +15,7 @@ from trame_server import Server
 ASSETS = Path(__file__).with_name("assets")
 FOLDER = "workstation"
 SCRIPT = "workstation.js"  # an ES module; it imports the others, in order
-STATE = ("panel", "cases", "versions", "prompts", "texts", "keys", "presets")
+STATE = ("panel", "cases", "versions", "prompts", "texts", "keys", "presets", "life")
 
 
 class Root(AbstractElement):  # type: ignore[misc]
@@ -40,13 +40,16 @@ def build(server: Server) -> None:
     server.state.trame__favicon = f"{FOLDER}/favicon.svg"
     layout = AbstractLayout(server, Root(trame_server=server, **{name: (name,) for name in STATE}))
     layout.flush_content()
+    # What trame shows when the connection is cut. Its own would throw our page away; ours stays, and comes back by itself.
+    server.state.trame__template_error = server.state.trame__template_main
 
 
-def routes(content: Path) -> list[web.RouteDef]:
+def routes(content: Path, life: str) -> list[web.RouteDef]:
     """trame's own index and loading picture, without another project's name and logo.
 
     Args:
         content: the folder that trame serves at /.
+        life: names this run of the workstation; the page asks for it after a cut, to know whom it finds.
     """
     index = own_index((content / "index.html").read_text(encoding="utf-8"))
 
@@ -59,7 +62,11 @@ def routes(content: Path) -> list[web.RouteDef]:
     async def icon(_request: web.Request) -> web.FileResponse:
         return web.FileResponse(ASSETS / "favicon.svg")
 
-    return [web.get("/index.html", show_index), web.get("/loading.tpl", loading), web.get("/favicon.ico", icon), web.get("/logo.png", icon)]
+    async def here(_request: web.Request) -> web.Response:
+        return web.Response(text=life)
+
+    found = {"/index.html": show_index, "/loading.tpl": loading, "/favicon.ico": icon, "/logo.png": icon, "/here": here}
+    return [web.get(path, handler) for path, handler in found.items()]
 
 
 LOADING = (

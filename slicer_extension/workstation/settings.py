@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from FedSCALib.errors import FedSCAError
 from FedSCALib.translate import tr
 
 DEFAULT_PORT = 8200
@@ -71,6 +73,22 @@ def read(arguments: Sequence[str] | None = None) -> Settings:
         not given.no_browser,
         given.ready_file,
     )
+
+
+def check_port(settings: Settings) -> None:
+    """Raises FedSCAError where something else has the page's port."""
+    family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            text = tr(
+                "Port {port} cannot be used ({reason}): another workstation may be running. "
+                "Choose another one: --port {other}, with make PORT={other}."
+            )
+            other = min(settings.port + 1, 65535)
+            raise FedSCAError(text.format(port=settings.port, reason=error.strerror, other=other)) from error
 
 
 def is_loopback(host: str) -> bool:

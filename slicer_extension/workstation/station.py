@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ class Workstation:
         self._uploads = Uploads(self.annotator.upload, self._tell)
         self._server = Server("fedsca-workstation")
         self._server.client_type = "vue3"
+        self._life = secrets.token_urlsafe(12)
         self._dirty = True
         self._set_up_page()
         self.annotator.changed.connect(self._changed)
@@ -84,7 +86,7 @@ class Workstation:
         for name in page.STATE:
             state[name] = None
         self._publish()
-        state.texts, state.keys = texts.texts(), texts.keys()
+        state.texts, state.keys, state.life = texts.texts(), texts.keys(), self._life
         page.build(self._server)
         self._server.add_protocol_to_configure(self._add_protocol)
         self._server.controller.on_server_bind.add(self._bind)
@@ -95,12 +97,12 @@ class Workstation:
 
     def _bind(self, web_server: Any) -> None:
         web_server.app.middlewares.append(self.door.middleware())
-        web_server.app.add_routes(page.routes(Path(self._server._www)))
+        web_server.app.add_routes(page.routes(Path(self._server._www), self._life))
         web_server.app.router.add_post("/own-image", self._uploads.handle)
 
     def _ready(self, **_state: Any) -> None:
         address = f"http://{self._settings.host}:{self._server.port}/?token={self.door.token}"
-        print(tr("FedSCA Workstation: open {address} (once, in one browser).").format(address=address), flush=True)  # noqa: T201
+        print(tr("FedSCA Workstation: open {address} (once, in one browser). Ctrl+C ends it.").format(address=address), flush=True)  # noqa: T201
         if self._settings.ready_file is not None:
             write_private(self._settings.ready_file, address)
         if self._settings.open_browser:

@@ -43,6 +43,8 @@ def texts() -> dict[str, str]:
         "cases": tr("All cases"),
         "labelledOf": tr("{labelled} of {total} labelled"),
         "upload": tr("Open my own image…"),
+        "sending": tr("Reading {name}…"),
+        "sendFailed": tr("{name} could not be read: the connection to the workstation was cut. Choose it again."),
         "strategy": tr("Next is chosen by"),
         "labels": tr("Labels"),
         "addLabel": tr("New label"),
@@ -87,8 +89,16 @@ def texts() -> dict[str, str]:
         "slice": tr("Slice"),
         "welcome": tr("Choose a case to begin"),
         "welcomeOff": tr("Connect to your hospital's server to begin"),
-        "goneTitle": tr("The workstation has stopped"),
-        "gone": tr("Start it again and open the address that it prints. What you drew is kept on this computer."),
+        "cutTitle": tr("Connection to the workstation lost"),
+        "cut": tr("Trying again… What you drew is in the workstation and comes back with it."),
+        "goneTitle": tr("The workstation does not answer"),
+        "gone": tr(
+            "If it runs on another computer, look at the network and the SSH tunnel. If it was ended, start it again and open the address "
+            "that it prints: what you drew is kept and offered when you open the case. This page goes on trying."
+        ),
+        "otherTitle": tr("The workstation was started again"),
+        "other": tr("Open the address that it printed. What you drew is kept and offered when you open the case."),
+        "tryNow": tr("Try now"),
         "roundTrip": tr("last answer {ms} ms"),
         "mouse": tr(
             "Wheel: slices · Ctrl+wheel: zoom · Right drag: brightness and contrast · Middle drag: move · "

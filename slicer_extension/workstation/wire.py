@@ -8,6 +8,8 @@ from typing import Any
 from wslink import register
 from wslink.websocket import LinkProtocol
 
+from workstation.once import Once
+
 FRAMES = "fedsca.frames"
 
 
@@ -18,6 +20,8 @@ class Wire(LinkProtocol):  # type: ignore[misc]
         gesture: view's name, kind, and its values; see `gestures.py`.
         act: name of an action and its values; see `actions.py`.
         shown: view's name and number of a picture that is on the screen now.
+
+    Gestures and actions come with a ticket, the page's name and the call's number: after a cut the page sends again what was not answered.
     """
 
     def __init__(
@@ -25,16 +29,23 @@ class Wire(LinkProtocol):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self._gesture, self._act, self._shown = gesture, act, shown
+        self._once = Once()
 
     @register("fedsca.gesture")  # type: ignore[untyped-decorator]
-    def gesture(self, view: str, kind: str, values: list[Any]) -> None:
+    def gesture(self, view: str, kind: str, values: list[Any], ticket: list[Any]) -> None:
         """Something was done in a view."""
-        self._gesture(str(view), str(kind), list(values))
+        if self._once.is_new(str(ticket[0]), int(ticket[1])):
+            self._gesture(str(view), str(kind), list(values))
 
     @register("fedsca.act")  # type: ignore[untyped-decorator]
-    def act(self, name: str, values: list[Any]) -> None:
+    def act(self, name: str, values: list[Any], ticket: list[Any]) -> None:
         """A button or key."""
-        self._act(str(name), list(values))
+        if self._once.is_new(str(ticket[0]), int(ticket[1])):
+            self._act(str(name), list(values))
+
+    @register("fedsca.alive")  # type: ignore[untyped-decorator]
+    def alive(self) -> None:
+        """Nothing: the answer itself says that the connection is whole."""
 
     @register("fedsca.shown")  # type: ignore[untyped-decorator]
     def shown(self, view: str, number: int) -> None:

@@ -49,7 +49,7 @@
   fedsca.CaseCard = {
     ...common,
     props: { ...common.props, cases: Array },
-    data: () => ({ listed: false, search: "" }),
+    data() { return { listed: !this.panel.case, search: "", sending: "", failed: "" }; }, // who has no case open chooses one
     computed: {
       found() {
         const wanted = this.search.toLowerCase();
@@ -57,13 +57,22 @@
       },
       count() { return this.texts.labelledOf.replace("{labelled}", this.panel.labelled).replace("{total}", this.panel.total); },
     },
+    watch: { "panel.case"(now, before) { if (now && !before) this.listed = false; } },
     methods: {
       act,
       open(item, tag) { this.listed = false; act("open_case", item.id, ...(tag === undefined ? [] : [tag])); },
       async upload(event) {
         const file = event.target.files[0];
         event.target.value = "";
-        if (file) await fetch("own-image?name=" + encodeURIComponent(file.name), { method: "POST", body: file });
+        if (!file) return;
+        this.sending = file.name;
+        this.failed = "";
+        try {
+          await fetch("own-image?name=" + encodeURIComponent(file.name), { method: "POST", body: file }); // a refusal is told by the workstation
+        } catch {
+          this.failed = file.name;
+        }
+        this.sending = "";
       },
     },
     template: `
@@ -82,6 +91,8 @@
           <div class="field" v-if="panel.strategies.length > 1"><label class="muted">{{ texts.strategy }}</label>
             <select :value="panel.strategy" @change="act('set_strategy', $event.target.value)"><option v-for="name in panel.strategies" :key="name">{{ name }}</option></select></div>
           <label class="link file">{{ texts.upload }}<input type="file" @change="upload"/></label>
+          <p class="muted small" v-if="sending">{{ texts.sending.replace('{name}', sending) }}</p>
+          <p class="wrong small" v-if="failed">{{ texts.sendFailed.replace('{name}', failed) }}</p>
         </div>
       </section>`,
   };

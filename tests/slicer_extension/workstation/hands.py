@@ -36,11 +36,15 @@ class Hands:
     def open(self, case: str) -> None:
         """Choose a case from the list, also the one that is open."""
         before = self.page.evaluate("fedsca.views.Red.meta.image ?? ''")
-        if self.page.query_selector(f"[data-case='{case}']") is None:
-            self.page.click("[data-do=cases]")
+        self.list_cases()
         self.page.click(f"[data-case='{case}']")
         self.wait("(name) => document.querySelector('.case h2').innerText === name", case)
         self.wait("(before) => fedsca.views.Red.meta.axis === 'k' && fedsca.views.Red.meta.image !== before", before)
+
+    def list_cases(self) -> None:
+        """Show the list of cases. It is there from the start where no case is open."""
+        if self.page.query_selector(".worklist") is None:
+            self.page.click("[data-do=cases]")
 
     def go_to(self, index: int) -> None:
         """Scroll to a slice with the arrow keys."""

@@ -43,9 +43,8 @@ def main() -> None:
         studies = folder / "studies"
         studies.mkdir()
         truths = [_draw(studies / f"patient{number}.nii.gz", number) for number in range(1, 5)]
-        (folder / "split.json").write_text(
-            json.dumps({"train": ["patient1", "patient2"], "val": ["patient3", "patient4"], "test": []}), encoding="utf-8"
-        )
+        split = {"train": ["patient1", "patient2"], "val": ["patient3", "patient4"], "test": []}
+        (folder / "split.json").write_text(json.dumps(split), encoding="utf-8")
         with running_server(folder, studies, CONF) as server:
             for number in (3, 4):  # the gate decides by at least two validation cases
                 _label(server.address, f"patient{number}", truths[number - 1], folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from FedSCALib.canvas import Segment
+from FedSCALib.errors import FedSCAError
 from FedSCALib.prompts import Point, PromptSet
 from FedSCALib.state import State
 from workstation import actions, gestures, panel, settings
@@ -85,6 +87,16 @@ def test_only_this_computer_may_be_listened_on(capsys: pytest.CaptureFixture[str
         with pytest.raises(SystemExit):
             settings.read(wrong)
     assert "SSH tunnel" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_told_before_anything_is_started() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(FedSCAError, match=f"Port {port} cannot be used"):
+            settings.check_port(settings.Settings(port=port))
+    settings.check_port(settings.Settings(port=port))
 
 
 def test_the_door_opens_once_and_only_here() -> None:
