@@ -1,0 +1,117 @@
+"""Who helps whom: a matrix of sites as coloured cells with their numbers, large or as one of many small ones. Pure.
+
+The colours are ten steps of one hue from light to dark (from dark to light in dark mode), which every kind of colour vision tells apart by
+brightness; the numbers say the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from fed_backend.page.round_facts import RoundFacts
+from fed_backend.page.svg import picture, tag, text, title
+from fed_backend.page.wording import figure, short
+
+STEPS = 10
+MOST_WITH_NUMBERS = 16
+MOST_DRAWN = 60
+NAME_LENGTH = 14
+GUTTER, HEAD = 104, 92
+
+
+@dataclass(frozen=True)
+class SiteMatrix:
+    """Rows and columns of sites; None where there is no value.
+
+    Attributes:
+        rows, columns: sites.
+        cells: (rows, columns) values ≥ 0.
+        top: the value of the darkest colour.
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[tuple[float | None, ...], ...]
+    top: float
+
+    @property
+    def cut(self) -> "SiteMatrix":
+        """The part that is drawn: the first `MOST_DRAWN` rows and columns."""
+        cells = tuple(row[:MOST_DRAWN] for row in self.cells[:MOST_DRAWN])
+        return SiteMatrix(self.rows[:MOST_DRAWN], self.columns[:MOST_DRAWN], cells, self.top)
+
+
+def weight_matrix(one: RoundFacts, order: Sequence[str]) -> SiteMatrix | None:
+    """Receivers in rows, givers in columns, both in the order of `order`; a weight that is not told is 0. None if there are no weights."""
+    rows = tuple(site for site in order if site in one.weights)
+    if not rows:
+        return None
+    given = {giver for row in one.weights.values() for giver in row}
+    columns = tuple(site for site in order if site in given or site in rows)
+    return SiteMatrix(rows, columns, tuple(tuple(one.weights[site].get(giver, 0.0) for giver in columns) for site in rows), 1.0)
+
+
+def distance_matrix(one: RoundFacts, order: Sequence[str]) -> SiteMatrix | None:
+    """The givers' distances in the order of `order`; the darkest colour is the largest of them. None if there are none."""
+    place = {site: index for index, site in enumerate(one.givers)}
+    sites = tuple(site for site in order if site in place)
+    if not sites or not one.distance:
+        return None
+    cells = tuple(tuple(one.distance[place[row]][place[column]] for column in sites) for row in sites)
+    return SiteMatrix(sites, sites, cells, max((cell for row in cells for cell in row if cell is not None), default=0.0) or 1.0)
+
+
+def step_of(value: float, top: float) -> int:
+    """Which of the colours 0 to 9 a value has."""
+    return min(STEPS - 1, int(STEPS * max(0.0, value) / top)) if top > 0 else 0
+
+
+def heat_map(words: str, matrix: SiteMatrix, cell_words: str) -> Markup:
+    """The large picture.
+
+    Args:
+        words: what a screen reader says.
+        matrix: what is drawn.
+        cell_words: a cell's title, with {row}, {column} and {value}.
+    """
+    matrix = matrix.cut
+    side = 46 if max(len(matrix.rows), len(matrix.columns)) <= 8 else 34 if len(matrix.columns) <= MOST_WITH_NUMBERS else 13
+    parts = [text(GUTTER - 8, HEAD + side * (row + 0.5) + 4, short(site, NAME_LENGTH), "name end") for row, site in enumerate(matrix.rows)]
+    for column, site in enumerate(matrix.columns):
+        x = GUTTER + side * (column + 0.5) + 4
+        parts.append(text(0, 0, short(site, NAME_LENGTH), "name", transform=f"translate({x:.1f},{HEAD - 8}) rotate(-60)"))
+    for row, site in enumerate(matrix.rows):
+        for column, giver in enumerate(matrix.columns):
+            value = matrix.cells[row][column]
+            told = cell_words.format(row=site, column=giver, value="not known" if value is None else figure(value))
+            parts.append(_cell(GUTTER + side * column, HEAD + side * row, side, value, matrix.top, told, own=site == giver))
+    width = GUTTER + side * len(matrix.columns) + 44
+    return picture(width, HEAD + side * len(matrix.rows) + 4, words, parts, "chart heat")
+
+
+def small_map(words: str, matrix: SiteMatrix) -> Markup:
+    """One of many: cells without numbers."""
+    matrix = matrix.cut
+    side = max(2.0, min(12.0, 72.0 / max(len(matrix.rows), len(matrix.columns))))
+    parts = [
+        tag("rect", class_=_shade(value, matrix.top), x=side * column, y=side * row, width=side, height=side)
+        for row, values in enumerate(matrix.cells)
+        for column, value in enumerate(values)
+    ]
+    return picture(side * len(matrix.columns), side * len(matrix.rows), words, parts, "chart small")
+
+
+def _cell(x: float, y: float, side: float, value: float | None, top: float, words: str, *, own: bool) -> Markup:
+    parts = [
+        title(words),
+        tag("rect", class_=_shade(value, top) + (" own" if own else ""), x=x + 1, y=y + 1, width=side - 2, height=side - 2, rx=2),
+    ]
+    if side >= 30:
+        shade = "strong" if value is not None and step_of(value, top) >= STEPS // 2 else "weak"
+        parts.append(text(x + side / 2, y + side / 2 + 4, "·" if value is None else figure(value), f"cell {shade}", text_anchor="middle"))
+    return tag("g", parts)
+
+
+def _shade(value: float | None, top: float) -> str:
+    return "h none" if value is None else f"h h{step_of(value, top)}"
