@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fed_backend import launch
+from fed_backend.cli.page import page, page_users_app
 from fed_backend.errors import LaunchError
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 server_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="The federation's server.")
 site_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="A hospital's side of the federation.")
+server_app.command("page")(page)
+server_app.add_typer(page_users_app, name="users")
 
 _STATE = typer.Option(..., "--state", help="Folder of the server's state: settings, what is known of the sites, a report of every round.")
 _SITE = typer.Option(..., "--site", help="The site directory that the hospital's MONAI Label server uses too.")
