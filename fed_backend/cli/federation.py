@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 server_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="The federation's server.")
 site_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="A hospital's side of the federation.")
-server_app.command("page")(page)
-server_app.add_typer(page_users_app, name="users")
 
 _STATE = typer.Option(..., "--state", help="Folder of the server's state: settings, what is known of the sites, a report of every round.")
 _SITE = typer.Option(..., "--site", help="The site directory that the hospital's MONAI Label server uses too.")
@@ -147,6 +145,10 @@ def server_status(state: Path = _STATE) -> None:
     _table(["site", "cases", "last heard", "noise", "weights of its last mixture", "verdict"], rows)
     if reports:
         _print_refusals(reports[-1])
+
+
+server_app.command("page")(page)
+server_app.add_typer(page_users_app, name="users")
 
 
 @site_app.command("join")

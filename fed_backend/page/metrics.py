@@ -1,6 +1,6 @@
 """The federation's numbers for Prometheus: a collector over facts, read anew for every scrape. Nothing is kept between scrapes.
 
-Counters are sums over the reports of all rounds, which are only added to the folder; where rounds are deleted they start anew, as counters may.
+Counters are sums over the reports of all rounds, which are only added; where some are deleted they start anew, as counters may.
 """
 
 from collections import Counter

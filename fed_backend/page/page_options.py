@@ -38,7 +38,7 @@ class PageOptions:
             raise LaunchError("TLS needs both --ssl-cert and --ssl-key.")
         if not is_loopback(self.host) and not self.tls:
             raise LaunchError(
-                f"The page on {self.host} could be read by others on the way, passwords too: give --ssl-cert and --ssl-key, or --host 127.0.0.1."
+                f"The page on {self.host} could be read on the way, passwords too: give --ssl-cert and --ssl-key, or --host 127.0.0.1."
             )
         if not 1 <= self.minutes <= 24 * 60:
             raise LaunchError(f"A login of {self.minutes:g} minutes cannot be used: expected 1 to 1440.")

@@ -1,7 +1,7 @@
 """A round's file as checked values: what charts and metrics may rely on. Pure; see `round_report` for the file.
 
-Everything in the file that sites said of themselves is untrusted: numbers must be finite, texts are cut, and a file that is built otherwise is
-refused as a whole, so that one damaged file costs one round on the page and never the page.
+Everything in the file that sites said of themselves is untrusted: numbers must be finite, texts are cut, and a file that is built otherwise
+is refused as a whole, so that one damaged file costs one round on the page and never the page.
 """
 
 import math
@@ -175,7 +175,8 @@ def _verdict(line: Mapping[str, Any]) -> VerdictFacts:
     dice = Dice()
     if isinstance(overall, dict):  # a site's own words: what is no Dice is left out, the round stays
         cases = figures.get("cases") if isinstance(figures, dict) else None
-        dice = Dice(*(_dice(overall.get(key)) for key in ("active", "candidate", "base")), cases if type(cases) is int else None)
+        before, candidate, base = (_dice(overall.get(key)) for key in ("active", "candidate", "base"))
+        dice = Dice(before, candidate, base, cases if type(cases) is int else None)
     return VerdictFacts(_text(line["verdict"]), _text(line["reason"]), dice, _text(line.get("active_after") or ""))
 
 

@@ -1,5 +1,5 @@
-"""The page's addresses: /, /matrices/N (a piece of it for the slider), /login, /logout, /metrics, /static/NAME. All but login and static need a
-login; nothing changes anything on the server.
+"""The page's addresses: /, /matrices/N (for the slider), /login, /logout, /metrics, /static/NAME. All but login and static need
+a login; nothing changes anything on the server.
 
 Threads: uvicorn's loop answers; reading the folder, drawing and checking passwords happen in worker threads, at most two of each at a time
 (a check of a password takes 64 MiB and both cores).

@@ -7,7 +7,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def shown(text: str) -> str:
-    """A foreign text without what a screen would obey instead of show: control, format (text direction) and unassigned characters become �."""
+    """A foreign text without what a screen would obey instead of show: control characters and those that turn its direction become �."""
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter)[0] == "C" else letter for letter in text)
 
 
@@ -21,7 +21,8 @@ def span(seconds: float) -> str:
     """A length of time in its two largest units: 3725 -> `1 h 2 min`, 0.25 -> `0.2 s`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
-    rest, words = round(seconds), []
+    rest = round(seconds)
+    words: list[str] = []
     for size, unit in _UNITS:
         count, rest = divmod(rest, size)
         if count or words:
