@@ -17,7 +17,7 @@ STEPS = 10
 MOST_WITH_NUMBERS = 16
 MOST_DRAWN = 60
 NAME_LENGTH = 14
-GUTTER, HEAD = 104, 92
+GUTTER = 104
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,41 @@ class SiteMatrix:
 
 
 def weight_matrix(one: RoundFacts, order: Sequence[str]) -> SiteMatrix | None:
-    """Receivers in rows, givers in columns, both in the order of `order`; a weight that is not told is 0. None if there are no weights."""
-    rows = tuple(site for site in order if site in one.weights)
-    if not rows:
+    """Receivers in rows, givers in columns, both exactly `order`, so that rounds can be compared; None in the row of a site that got no
+    mixture, 0 for a weight that is not told. None if there are no weights.
+    """
+    if not one.weights or not order:
         return None
-    given = {giver for row in one.weights.values() for giver in row}
-    columns = tuple(site for site in order if site in given or site in rows)
-    return SiteMatrix(rows, columns, tuple(tuple(one.weights[site].get(giver, 0.0) for giver in columns) for site in rows), 1.0)
+    rows = tuple(tuple(one.weights[site].get(giver, 0.0) if site in one.weights else None for giver in order) for site in order)
+    return SiteMatrix(tuple(order), tuple(order), rows, 1.0)
 
 
-def distance_matrix(one: RoundFacts, order: Sequence[str]) -> SiteMatrix | None:
-    """The givers' distances in the order of `order`; the darkest colour is the largest of them. None if there are none."""
+def distance_matrix(one: RoundFacts, order: Sequence[str], top: float) -> SiteMatrix | None:
+    """The distances, rows and columns exactly `order`; `top` has the darkest colour. None if there are none."""
     place = {site: index for index, site in enumerate(one.givers)}
-    sites = tuple(site for site in order if site in place)
-    if not sites or not one.distance:
+    if not place or not one.distance or not order:
         return None
-    cells = tuple(tuple(one.distance[place[row]][place[column]] for column in sites) for row in sites)
-    return SiteMatrix(sites, sites, cells, max((cell for row in cells for cell in row if cell is not None), default=0.0) or 1.0)
+    known = [[place.get(site) for site in pair] for pair in ((row, column) for row in order for column in order)]
+    values = [None if row is None or column is None else one.distance[row][column] for row, column in known]
+    cells = tuple(tuple(values[start : start + len(order)]) for start in range(0, len(values), len(order)))
+    return SiteMatrix(tuple(order), tuple(order), cells, top)
+
+
+def largest_distance(rounds: Sequence[RoundFacts]) -> float:
+    """The largest distance of all rounds, so that colours mean the same in each; 1 where there is none above 0."""
+    return max((cell for one in rounds for row in one.distance for cell in row if cell is not None), default=0.0) or 1.0
+
+
+def most_help(one: RoundFacts, count: int) -> list[tuple[str, str, float]]:
+    """The largest weights that a site has from another: (giver, receiver, weight), largest first."""
+    flows = [(giver, site, weight) for site, row in one.weights.items() for giver, weight in row.items() if giver != site and weight > 0]
+    return sorted(flows, key=lambda flow: (-flow[2], flow[1], flow[0]))[:count]
+
+
+def colour_scale(words: str) -> Markup:
+    """The ten colours side by side."""
+    parts = [tag("rect", class_=f"h h{step}", x=12 * step, y=0, width=12, height=10) for step in range(STEPS)]
+    return picture(12 * STEPS, 10, words, parts, "chart scale")
 
 
 def step_of(value: float, top: float) -> int:
@@ -77,17 +95,18 @@ def heat_map(words: str, matrix: SiteMatrix, cell_words: str) -> Markup:
     """
     matrix = matrix.cut
     side = 46 if max(len(matrix.rows), len(matrix.columns)) <= 8 else 34 if len(matrix.columns) <= MOST_WITH_NUMBERS else 13
-    parts = [text(GUTTER - 8, HEAD + side * (row + 0.5) + 4, short(site, NAME_LENGTH), "name end") for row, site in enumerate(matrix.rows)]
+    head = 26 + 5.6 * max(len(short(site, NAME_LENGTH)) for site in matrix.columns)
+    parts = [text(GUTTER - 8, head + side * (row + 0.5) + 4, short(site, NAME_LENGTH), "name end") for row, site in enumerate(matrix.rows)]
     for column, site in enumerate(matrix.columns):
         x = GUTTER + side * (column + 0.5) + 4
-        parts.append(text(0, 0, short(site, NAME_LENGTH), "name", transform=f"translate({x:.1f},{HEAD - 8}) rotate(-60)"))
+        parts.append(text(0, 0, short(site, NAME_LENGTH), "name", transform=f"translate({x:.1f},{head - 8:.1f}) rotate(-60)"))
     for row, site in enumerate(matrix.rows):
         for column, giver in enumerate(matrix.columns):
             value = matrix.cells[row][column]
             told = cell_words.format(row=site, column=giver, value="not known" if value is None else figure(value))
-            parts.append(_cell(GUTTER + side * column, HEAD + side * row, side, value, matrix.top, told, own=site == giver))
+            parts.append(_cell(GUTTER + side * column, head + side * row, side, value, matrix.top, told, own=site == giver))
     width = GUTTER + side * len(matrix.columns) + 44
-    return picture(width, HEAD + side * len(matrix.rows) + 4, words, parts, "chart heat")
+    return picture(width, head + side * len(matrix.rows) + 4, words, parts, "chart heat")
 
 
 def small_map(words: str, matrix: SiteMatrix) -> Markup:

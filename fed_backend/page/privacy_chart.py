@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fed_backend.page.round_facts import RoundFacts
-from fed_backend.page.svg import COLUMN, LABELS, Pair, picture, tag, text, title
+from fed_backend.page.svg import LABELS, Pair, column_width, picture, tag, text, title
 from fed_backend.page.wording import figure, short
 
 ROW, HALF, FOOT = 54, 40, 20
@@ -15,7 +15,8 @@ def privacy_chart(rounds: Sequence[RoundFacts], sites: Sequence[str]) -> Pair | 
     if not sites:
         return None
     most = max(one.privacy[site][0] for one in rounds for site in sites if site in one.privacy) or 1.0
-    height, width = ROW * len(sites) + FOOT, max(COLUMN * len(rounds), COLUMN) + 6
+    column = column_width(len(rounds))
+    height, width = ROW * len(sites) + FOOT, column * max(len(rounds), 1) + 6
     labels, plot = [], []
     for row, site in enumerate(sites):
         bottom = ROW * (row + 1) - 6
@@ -30,9 +31,18 @@ def privacy_chart(rounds: Sequence[RoundFacts], sites: Sequence[str]) -> Pair | 
             tall = HALF * epsilon / most
             words = f"Round {one.number}, {site}: ε {figure(epsilon)} at δ {figure(delta)} spent until then"
             plot.append(
-                tag("rect", [title(words)], class_="spent", x=COLUMN * number + 3, y=bottom - tall, width=COLUMN - 6, height=tall, rx=1)
+                tag(
+                    "rect",
+                    [title(words)],
+                    class_="spent",
+                    x=column * (number + 0.2),
+                    y=bottom - tall,
+                    width=0.6 * column,
+                    height=tall,
+                    rx=1,
+                )
             )
-    plot += [text(COLUMN * (number + 0.5), height - 4, str(one.number), "tick", text_anchor="middle") for number, one in enumerate(rounds)]
+    plot += [text(column * (number + 0.5), height - 4, str(one.number), "tick", text_anchor="middle") for number, one in enumerate(rounds)]
     return Pair(
         picture(LABELS, height, "Sites and the ε they have spent", labels, "chart fixed"),
         picture(width, height, f"Privacy spent by {len(sites)} sites in {len(rounds)} rounds, at most ε {figure(most)}", plot),

@@ -7,8 +7,8 @@ from markupsafe import Markup, escape
 
 from fed_backend.page.wording import shown
 
-COLUMN = 26
-"""Width of a round's column in the charts over rounds."""
+NARROWEST, WIDEST, PLOT = 26.0, 56.0, 960.0
+"""Width of a round's column in the charts over rounds; width of the plot that they share, while they are not too narrow."""
 LABELS = 118
 """Width of the sites' names to the left of them."""
 
@@ -19,6 +19,11 @@ class Pair:
 
     labels: Markup
     plot: Markup
+
+
+def column_width(rounds: int) -> float:
+    """Width of a round's column: the plot's share, within bounds."""
+    return min(WIDEST, max(NARROWEST, PLOT // max(rounds, 1)))
 
 
 def tag(name: str, children: Iterable[Markup] = (), **attributes: object) -> Markup:

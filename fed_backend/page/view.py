@@ -9,7 +9,16 @@ from markupsafe import Markup
 
 from fed_backend.page import wording
 from fed_backend.page.dice_chart import dice_chart
-from fed_backend.page.heat_map import MOST_DRAWN, distance_matrix, heat_map, small_map, weight_matrix
+from fed_backend.page.heat_map import (
+    MOST_DRAWN,
+    colour_scale,
+    distance_matrix,
+    heat_map,
+    largest_distance,
+    most_help,
+    small_map,
+    weight_matrix,
+)
 from fed_backend.page.privacy_chart import privacy_chart
 from fed_backend.page.round_facts import RoundFacts
 from fed_backend.page.site_facts import SiteFacts, site_facts, site_order
@@ -47,8 +56,10 @@ class Matrices:
     distance: Markup | None
     weight_table: tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]
     cut: bool
-    position: int
     numbers: tuple[int, ...]
+    most_help: tuple[tuple[str, str, float], ...]
+    scale: Markup
+    farthest: float
 
 
 @dataclass(frozen=True)
@@ -72,13 +83,14 @@ def matrices(facts: FederationFacts, number: int | None) -> Matrices | None:
     one = next((one for one in reversed(with_weights) if number in (None, one.number)), None)
     if one is None:
         return None
-    order = site_order(facts)
-    weights, distance = weight_matrix(one, order), distance_matrix(one, order)
+    order = mixed_sites(facts)
+    top = largest_distance(with_weights)
+    weights, distance = weight_matrix(one, order), distance_matrix(one, order, top)
     if weights is None:
         return None
     numbers = tuple(item.number for item in with_weights)
     table = tuple(
-        (row, tuple(f"{value:.3f}" for value in values if value is not None))
+        (row, tuple("" if value is None else f"{value:.3f}" for value in values))
         for row, values in zip(weights.rows, weights.cells, strict=True)
     )
     return Matrices(
@@ -91,14 +103,22 @@ def matrices(facts: FederationFacts, number: int | None) -> Matrices | None:
         else None,
         weight_table=(weights.columns, table),
         cut=max(len(weights.rows), len(weights.columns)) > MOST_DRAWN,
-        position=numbers.index(one.number),
         numbers=numbers,
+        most_help=tuple(most_help(one, 4)),
+        scale=colour_scale("from little to much"),
+        farthest=top,
     )
+
+
+def mixed_sites(facts: FederationFacts) -> list[str]:
+    """Sites that ever got or gave something, in `site_order`: the rows of every round's matrices."""
+    part = {site for one in facts.rounds for site in [*one.weights, *one.givers, *(giver for row in one.weights.values() for giver in row)]}
+    return [*(site for site in site_order(facts) if site in part), *sorted(part - set(site_order(facts)))]
 
 
 def small_maps(facts: FederationFacts, rounds: Sequence[RoundFacts], chosen: int | None) -> list[SmallMap]:
     """The weights of up to `SMALL_MAPS` of the rounds, evenly chosen, the newest always among them."""
-    order = site_order(facts)
+    order = mixed_sites(facts)
     found = [(one.number, matrix) for one in rounds if (matrix := weight_matrix(one, order)) is not None]
     return [
         SmallMap(number, small_map(f"Weights of round {number}", matrix), number == chosen) for number, matrix in evenly(found, SMALL_MAPS)

@@ -120,7 +120,7 @@ def _compare_and_mix(one: FederatedRound, there: list[tuple[int, VirtualSite]], 
 
 
 def _verdict(node: int, site: VirtualSite, number: int, random: np.random.Generator) -> SiteAnswer:
-    candidate = site.active + 0.3 * (site.limit - site.active) + 0.03 * random.standard_normal()
+    candidate = site.active + 0.3 * (site.limit - site.active) + 0.012 * random.standard_normal()
     promoted = candidate >= site.active
     figures = {"cases": 6, "overall": {"active": site.active, "candidate": candidate, "base": site.base}}
     words = f"Mean Dice {candidate:.3f} against {site.active:.3f} of the active version (6 cases)."
