@@ -1,7 +1,7 @@
 """What the page shows, read from the server's state folder. Nothing is ever written there.
 
-Threads: one lock around `read`; files that did not change since the last reading (same size and time) are not parsed again, so
-a year of rounds costs one listing of the folder. Whoever writes these files replaces them atomically: a reader sees the old file or the new one.
+Threads: one lock around `read`. Files that did not change since the last reading (same size and time) are not parsed again, so a year of
+rounds costs one listing of the folder. Whoever writes these files replaces them atomically: a reader sees the old file or the new one.
 """
 
 import dataclasses

@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 
 from fed_backend.page.wording import shown
 
-NARROWEST, WIDEST, PLOT = 26.0, 56.0, 960.0
+NARROWEST, WIDEST, PLOT = 26.0, 38.0, 960.0
 """Width of a round's column in the charts over rounds; width of the plot that they share, while they are not too narrow."""
 LABELS = 118
 """Width of the sites' names to the left of them."""
