@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from fed_backend.page.page_options import USERS_FILE, PageOptions
 from fed_backend.page.web import MAX_FORM, application
 from sam_adapters.login import passwords
 from sam_adapters.login.user_file import UserFile
+from tests.fed_backend.page.asgi_client import AsgiClient, asgi_client
 from tests.fed_backend.page.round_files import line, report, verdict
 from tests.fed_backend.page.running_page import NAME, PHRASE, add_operator
 from tests.fed_backend.page.virtual_federation import make_state_folder
@@ -29,12 +29,12 @@ def state(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(state: Path) -> Iterator[TestClient]:
-    with TestClient(application(PageOptions(state, metrics_token=TOKEN)), base_url=ADDRESS, follow_redirects=False) as made:
+def client(state: Path) -> Iterator[AsgiClient]:
+    with asgi_client(application(PageOptions(state, metrics_token=TOKEN)), ADDRESS) as made:
         yield made
 
 
-def log_in(client: TestClient) -> None:
+def log_in(client: AsgiClient) -> None:
     assert client.post("/login", data=RIGHT, headers=OURS).headers["location"] == "/"
 
 
@@ -42,7 +42,7 @@ def audit(state: Path) -> list[str]:
     return [json.loads(one)["event"] for one in (state / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_nothing_is_shown_before_the_login(client: TestClient) -> None:
+def test_nothing_is_shown_before_the_login(client: AsgiClient) -> None:
     assert client.get("/").headers["location"] == "/login"
     assert client.get("/matrices/1").status_code == 401
     assert client.get("/metrics").status_code == 401
@@ -51,7 +51,7 @@ def test_nothing_is_shown_before_the_login(client: TestClient) -> None:
     assert "Virtual bladder study" not in shown
 
 
-def test_login_and_logout(client: TestClient, state: Path) -> None:
+def test_login_and_logout(client: AsgiClient, state: Path) -> None:
     answer = client.post("/login", data=RIGHT, headers=OURS)
     cookie = answer.headers["set-cookie"]
     for part in ("HttpOnly", "SameSite=strict", "Path=/", "Max-Age=3600"):
@@ -70,20 +70,20 @@ def test_login_and_logout(client: TestClient, state: Path) -> None:
 
 def test_behind_tls_the_cookie_is_for_https_and_this_host_alone(state: Path) -> None:
     options = PageOptions(state, "page.example", certificate=state / "c", key=state / "k")
-    with TestClient(application(options), base_url="https://page.example", follow_redirects=False) as client:
+    with asgi_client(application(options), "https://page.example") as client:
         cookie = client.post("/login", data=RIGHT, headers={"Origin": "https://page.example"}).headers["set-cookie"]
     assert cookie.startswith("__Host-fedsca=")
     assert "Secure" in cookie
     assert "Domain" not in cookie
 
 
-def test_a_login_ends_with_its_user(client: TestClient, state: Path) -> None:
+def test_a_login_ends_with_its_user(client: AsgiClient, state: Path) -> None:
     log_in(client)
     UserFile(state / USERS_FILE).set_password(NAME, passwords.hashed("another long phrase"))
     assert client.get("/").headers["location"] == "/login"
 
 
-def test_wrong_passwords_lock_the_user(client: TestClient, state: Path) -> None:
+def test_wrong_passwords_lock_the_user(client: AsgiClient, state: Path) -> None:
     for _ in range(5):
         answer = client.post("/login", data={**RIGHT, "password": "wrong wrong wrong"}, headers=OURS)
         assert answer.status_code == 401
@@ -108,7 +108,7 @@ def test_wrong_passwords_lock_the_user(client: TestClient, state: Path) -> None:
         {"Sec-Fetch-Site": "cross-site"},
     ],
 )
-def test_forms_of_other_sites_are_refused(client: TestClient, headers: dict[str, str]) -> None:
+def test_forms_of_other_sites_are_refused(client: AsgiClient, headers: dict[str, str]) -> None:
     assert client.post("/login", data=RIGHT, headers=headers).status_code == 403
     log_in(client)
     assert client.post("/logout", headers=headers).status_code == 403
@@ -116,16 +116,16 @@ def test_forms_of_other_sites_are_refused(client: TestClient, headers: dict[str,
 
 
 @pytest.mark.parametrize("body", [b"x" * (MAX_FORM + 1), b"\xff\xfe", b"username=%ff", b"&".join(b"a=1" for _ in range(20))])
-def test_forms_that_are_none_are_refused(client: TestClient, body: bytes) -> None:
+def test_forms_that_are_none_are_refused(client: AsgiClient, body: bytes) -> None:
     assert client.post("/login", content=body, headers=OURS).status_code == 403
 
 
-def test_forged_cookies_open_nothing(client: TestClient) -> None:
+def test_forged_cookies_open_nothing(client: AsgiClient) -> None:
     for value in ("x", "a.b.c", "x" * 5000, "eyJhbGciOiJub25lIn0.eyJzdWIiOiJvbGdhIn0."):
         assert client.get("/", headers={"Cookie": f"fedsca={value}"}).status_code == 303
 
 
-def test_prometheus_comes_with_a_token(client: TestClient) -> None:
+def test_prometheus_comes_with_a_token(client: AsgiClient) -> None:
     answer = client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 200
     assert "fedsca_last_round 3.0" in answer.text
@@ -136,20 +136,20 @@ def test_prometheus_comes_with_a_token(client: TestClient) -> None:
 
 
 def test_without_a_token_file_no_token_is_taken(state: Path) -> None:
-    with TestClient(application(PageOptions(state)), base_url=ADDRESS, follow_redirects=False) as client:
+    with asgi_client(application(PageOptions(state)), ADDRESS) as client:
         assert client.get("/metrics", headers={"Authorization": "Bearer "}).status_code == 401
         log_in(client)
         assert client.get("/metrics").status_code == 200
 
 
 def test_without_users_the_form_says_so(tmp_path: Path) -> None:
-    with TestClient(application(PageOptions(tmp_path)), base_url=ADDRESS) as client:
+    with asgi_client(application(PageOptions(tmp_path)), ADDRESS) as client:
         answer = client.post("/login", data=RIGHT, headers=OURS)
     assert answer.status_code == 503
     assert "no users yet" in answer.text
 
 
-def test_every_answer_is_strict(client: TestClient) -> None:
+def test_every_answer_is_strict(client: AsgiClient) -> None:
     log_in(client)
     for path in ("/", "/login", "/metrics", "/matrices/1", "/nothing", "/static/page.css", "/static/../web.py", "/static/none"):
         answer = client.get(path)
@@ -163,7 +163,7 @@ def test_every_answer_is_strict(client: TestClient) -> None:
         assert client.post(path, headers=OURS).status_code == 405, "there is nothing to change"
 
 
-def test_hostile_names_are_text_on_the_page(client: TestClient, state: Path) -> None:
+def test_hostile_names_are_text_on_the_page(client: AsgiClient, state: Path) -> None:
     name = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e{{ 7*7 }}'
     hostile = report(
         4,
@@ -191,7 +191,7 @@ def test_hostile_names_are_text_on_the_page(client: TestClient, state: Path) -> 
     assert client.get("/").text.count("<script") == 1, "the page's own"
 
 
-def test_odd_addresses_show_the_page(client: TestClient) -> None:
+def test_odd_addresses_show_the_page(client: AsgiClient) -> None:
     log_in(client)
     for query in ("round=x", "until=-1", "until=0", "round=99999999999999999999", "until=²", "round=2"):
         assert client.get(f"/?{query}").status_code == 200
