@@ -20,6 +20,7 @@ def server(options: PageOptions) -> uvicorn.Server:
         server_header=False,
         proxy_headers=False,
         lifespan="off",
+        ws="none",
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=GRACE_SECONDS,
