@@ -14,6 +14,8 @@ from fed_backend.page.svg import picture, tag, text, title
 from fed_backend.page.wording import figure, short
 
 STEPS = 10
+STRONG_FROM = 6
+"""The first colour on which numbers are written in the other ink (contrast of 4.5 and more on every one)."""
 MOST_WITH_NUMBERS = 16
 MOST_DRAWN = 60
 NAME_LENGTH = 14
@@ -127,7 +129,7 @@ def _cell(x: float, y: float, side: float, value: float | None, top: float, word
         tag("rect", class_=_shade(value, top) + (" own" if own else ""), x=x + 1, y=y + 1, width=side - 2, height=side - 2, rx=2),
     ]
     if side >= 30:
-        shade = "strong" if value is not None and step_of(value, top) >= STEPS // 2 else "weak"
+        shade = "strong" if value is not None and step_of(value, top) >= STRONG_FROM else "weak"
         parts.append(text(x + side / 2, y + side / 2 + 4, "·" if value is None else figure(value), f"cell {shade}", text_anchor="middle"))
     return tag("g", parts)
 

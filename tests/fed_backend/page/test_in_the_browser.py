@@ -105,8 +105,8 @@ def contrast(page: Any) -> float:
         return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
       };
       const ratio = (one, two) => (Math.max(light(one), light(two)) + 0.05) / (Math.min(light(one), light(two)) + 0.05);
-      const cells = [0, 1, 2, 3, 4].map((step) => ratio("--weak", "--h" + step))
-        .concat([5, 6, 7, 8, 9].map((step) => ratio("--strong", "--h" + step)));
+      const cells = [0, 1, 2, 3, 4, 5].map((step) => ratio("--weak", "--h" + step))
+        .concat([6, 7, 8, 9].map((step) => ratio("--strong", "--h" + step)));
       const words = ["--soft", "--accent", "--red", "--ink"].map((name) => ratio(name, "--card"));
       return Math.min(...words, ...cells);
     }""")
