@@ -115,11 +115,12 @@ def small_map(words: str, matrix: SiteMatrix) -> Markup:
     """One of many: cells without numbers."""
     matrix = matrix.cut
     side = max(2.0, min(12.0, 72.0 / max(len(matrix.rows), len(matrix.columns))))
-    parts = [
-        tag("rect", class_=_shade(value, matrix.top), x=side * column, y=side * row, width=side, height=side)
-        for row, values in enumerate(matrix.cells)
-        for column, value in enumerate(values)
-    ]
+    squares: dict[str, list[str]] = {}
+    for row, values in enumerate(matrix.cells):
+        for column, value in enumerate(values):
+            place = f"M{side * column:.1f},{side * row:.1f}h{side:.1f}v{side:.1f}h-{side:.1f}z"
+            squares.setdefault(_shade(value, matrix.top), []).append(place)
+    parts = [tag("path", class_=shade, d="".join(places)) for shade, places in squares.items()]
     return picture(side * len(matrix.columns), side * len(matrix.rows), words, parts, "chart small")
 
 

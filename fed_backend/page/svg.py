@@ -28,12 +28,11 @@ def column_width(rounds: int) -> float:
 
 def tag(name: str, children: Iterable[Markup] = (), **attributes: object) -> Markup:
     """An element. Attributes: `_` stands for `-`, a trailing one is dropped (`class_`); numbers get one decimal, None is left out."""
-    written = Markup("").join(
-        Markup(' {}="{}"').format(Markup(key.rstrip("_").replace("_", "-")), _plain(value))  # noqa: S704 - keys are this code's own
-        for key, value in attributes.items()
-        if value is not None
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"' for key, value in attributes.items() if value is not None
     )
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, Markup("").join(children))  # noqa: S704 - names are this code's own
+    # names and keys are this code's own, values are escaped, children are Markup already
+    return Markup(f"<{name}{written}>{''.join(map(escape, children))}</{name}>")  # noqa: S704
 
 
 def text(x: float, y: float, words: str, class_: str = "", **attributes: object) -> Markup:
