@@ -16,19 +16,19 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from monailabel_app.audited_requests import AuditedRequests
-from monailabel_app.authority import Authority
 from monailabel_app.cross_origin import OriginGuard, checked_origin
 from monailabel_app.door_settings import DoorSettings
-from monailabel_app.login_desk import LoginDesk
 from monailabel_app.login_routes import login_router, signed_in_user
 from monailabel_app.realm_keys import RealmKeys
 from monailabel_app.realm_login import RealmLogin, TokenFields
 from monailabel_app.request_limits import RequestLimits
 from monailabel_app.token_gate import CallerNotes, TokenGate
-from monailabel_app.user_file import UserFile
-from monailabel_app.user_file_login import UserFileLogin
 from sam_adapters.audit import AuditLog
 from sam_adapters.errors import SettingError
+from sam_adapters.login.authority import Authority
+from sam_adapters.login.login_desk import LoginDesk
+from sam_adapters.login.user_file import UserFile
+from sam_adapters.login.user_file_login import UserFileLogin
 from sam_adapters.site_directory import SiteDirectory
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from monailabel.endpoints.user.auth import User
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from monailabel_app.app_errors import AuthorityError, CredentialsError, LockedOutError
-from monailabel_app.authority import SignedIn
-from monailabel_app.login_desk import LoginDesk
 from monailabel_app.token_gate import SIGNED_IN
+from sam_adapters.errors import AuthorityError, CredentialsError, LockedOutError
+from sam_adapters.login.authority import SignedIn
+from sam_adapters.login.login_desk import LoginDesk
 
 NO_STORE = {"Cache-Control": "no-store"}
 

@@ -13,7 +13,7 @@ from typing import Any
 import jwt
 import requests
 
-from monailabel_app.app_errors import AuthorityError
+from sam_adapters.errors import AuthorityError
 
 FRESH_SECONDS = 600.0
 """Keys of this age are fetched again."""

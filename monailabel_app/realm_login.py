@@ -12,9 +12,9 @@ import anyio
 import jwt
 import requests
 
-from monailabel_app.app_errors import AuthorityError, CredentialsError
-from monailabel_app.authority import SignedIn
 from monailabel_app.realm_keys import RealmFacts, RealmKeys
+from sam_adapters.errors import AuthorityError, CredentialsError
+from sam_adapters.login.authority import SignedIn
 
 ALGORITHM = "RS256"
 LEEWAY_SECONDS = 10

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from monailabel_app.cross_origin import checked_origin
 from monailabel_app.door_settings import RANGES, DoorSettings, Limits, checked_limits, checked_number
-from monailabel_app.user_file import UserFile
 from sam_adapters.errors import SettingError
+from sam_adapters.login.user_file import UserFile
 from sam_adapters.loopback import is_loopback
 
 DESCRIPTION = """\

@@ -10,9 +10,9 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monailabel_app.app_errors import AuthorityError, CredentialsError
-from monailabel_app.authority import Authority, SignedIn
 from sam_adapters.audit import Caller, calling
+from sam_adapters.errors import AuthorityError, CredentialsError
+from sam_adapters.login.authority import Authority, SignedIn
 
 OPEN_PATHS = frozenset({"/auth/", "/auth/token"})
 SIGNED_IN = "fedsca.signed_in"

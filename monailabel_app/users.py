@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from monailabel_app import passwords
-from monailabel_app.app_errors import UserFileError
-from monailabel_app.user_file import ROLES, UserFile, checked_name, checked_roles, implied_roles
 from sam_adapters.audit import AuditLog
-from sam_adapters.errors import FedscaError
+from sam_adapters.errors import FedscaError, UserFileError
+from sam_adapters.login import passwords
+from sam_adapters.login.password_prompt import read_password
+from sam_adapters.login.user_file import ROLES, UserFile, checked_name, checked_roles, implied_roles
 
 AUDIT_NAME = "audit.jsonl"
 
@@ -54,7 +54,7 @@ def _change(given: argparse.Namespace, file: UserFile) -> None:
     name = checked_name(given.name)
     if given.action == "add":
         roles = checked_roles(given.role or ["annotator"])
-        file.add(name, passwords.hashed(passwords.checked_password(_read_password(name), name)), roles)
+        file.add(name, passwords.hashed(passwords.checked_password(read_password(name), name)), roles)
         _record(file, "user_added", user=name, roles=" ".join(roles))
     elif given.action == "remove":
         file.remove(name)
@@ -62,7 +62,7 @@ def _change(given: argparse.Namespace, file: UserFile) -> None:
     elif given.action == "password":
         if name not in file.table().users:
             raise UserFileError(f"There is no user {name} in this file: `fedsca users list` shows who there is.")
-        file.set_password(name, passwords.hashed(passwords.checked_password(_read_password(name), name)))
+        file.set_password(name, passwords.hashed(passwords.checked_password(read_password(name), name)))
         _record(file, "password_changed", user=name)
     else:
         file.set_roles(name, given.role)
@@ -76,15 +76,6 @@ def _list(file: UserFile) -> None:
 
 def _record(file: UserFile, event: str, **what: str) -> None:
     AuditLog(file.path.parent / AUDIT_NAME).record(event, who=getpass.getuser(), address="this machine", **what)
-
-
-def _read_password(name: str) -> str:
-    if not sys.stdin.isatty():
-        return sys.stdin.readline(4 * passwords.LONGEST).rstrip("\r\n")
-    first = getpass.getpass(f"Password of {name} ({passwords.SHORTEST} characters or more): ")
-    if first != getpass.getpass("The same again: "):
-        raise UserFileError("The two passwords differ: nothing was changed.")
-    return first
 
 
 def _path(named: Path | None) -> Path:

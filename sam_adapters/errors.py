@@ -11,6 +11,11 @@
     │   └── EncodeInterruptedError  an encode that gave way to a click; it never leaves the segmenter
     ├── TuningError         (RuntimeError)  local tuning that cannot start or go on
     ├── AuditError          (RuntimeError)  the audit log took no line
+    ├── UserFileError       (RuntimeError)  a user file that cannot be used, or a change to it that is refused
+    ├── LoginError          (PermissionError) somebody who is not let in
+    │   ├── CredentialsError    name and password, or a token, that are not right: answered 401
+    │   ├── LockedOutError      too many failures: answered 429, `seconds` says how long
+    │   └── AuthorityError      who knows the users (user file, realm) does not answer: answered 503
     └── RegistryError       (RuntimeError)  the adapter registry refuses or cannot do what was asked
         └── UnknownVersionError (KeyError)  no version of that id
 
@@ -72,3 +77,31 @@ class UnknownVersionError(RegistryError, KeyError):
 
     def __str__(self) -> str:  # KeyError would print the repr of the message
         return str(self.args[0]) if self.args else ""
+
+
+class UserFileError(FedscaError, RuntimeError):
+    """A user file that cannot be used, or a change to it that is refused."""
+
+
+class LoginError(FedscaError, PermissionError):
+    """Somebody who is not let in."""
+
+
+class CredentialsError(LoginError):
+    """A name and password, or a token, that are not right."""
+
+
+class LockedOutError(LoginError):
+    """Too many failed logins of this user or from this address.
+
+    Attributes:
+        seconds: how long until the next one is looked at.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"Too many failed logins: try again in {seconds:.0f} s.")
+        self.seconds = seconds
+
+
+class AuthorityError(LoginError):
+    """The user file or the realm does not answer, so nobody can be let in."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fed_backend import launch
+from fed_backend.cli.page import page, page_users_app
 from fed_backend.errors import LaunchError
 
 if TYPE_CHECKING:
@@ -144,6 +145,10 @@ def server_status(state: Path = _STATE) -> None:
     _table(["site", "cases", "last heard", "noise", "weights of its last mixture", "verdict"], rows)
     if reports:
         _print_refusals(reports[-1])
+
+
+server_app.command("page")(page)
+server_app.add_typer(page_users_app, name="users")
 
 
 @site_app.command("join")

@@ -19,8 +19,8 @@ import requests
 import SimpleITK as sitk
 from monailabel.client import MONAILabelClient
 
-from monailabel_app import passwords
-from monailabel_app.user_file import UserFile
+from sam_adapters.login import passwords
+from sam_adapters.login.user_file import UserFile
 from tests.monailabel_app.certificates import write_certificate
 from tests.monailabel_app.server_process import ALWAYS, START_SECONDS, as_volume, blob, stop, wait_until, write_label, write_volume
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from monailabel_app.app_errors import AuthorityError, CredentialsError
-from monailabel_app.authority import SignedIn
 from monailabel_app.realm_keys import FRESH_SECONDS, KEPT_SECONDS, PAUSE_SECONDS, RealmKeys
 from monailabel_app.realm_login import RealmLogin, TokenFields
+from sam_adapters.errors import AuthorityError, CredentialsError
+from sam_adapters.login.authority import SignedIn
 from tests.monailabel_app.fake_realm import PHRASE, FakeRealm, new_key, running_realm
 
 ANNA = SignedIn("anna", ("monailabel-user", "monailabel-annotator"), None, "Anna A.")

@@ -10,8 +10,8 @@ import pytest
 from monailabel_app.door_settings import DoorSettings, Limits
 from monailabel_app.serve import environment, open_site, refuse_forgotten_login, require_free
 from monailabel_app.serve_options import parsed
-from monailabel_app.user_file import UserFile
 from sam_adapters.errors import FedscaError, SettingError
+from sam_adapters.login.user_file import UserFile
 from tests.monailabel_app.certificates import write_certificate
 
 STUDIES = ["--studies", "studies"]

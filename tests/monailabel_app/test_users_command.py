@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from monailabel_app import passwords, users
-from monailabel_app.user_file import UserFile
+from monailabel_app import users
+from sam_adapters.login import passwords
+from sam_adapters.login.user_file import UserFile
 
 Run = Callable[..., tuple[int, str, str]]
 PHRASE = "correct horse battery"

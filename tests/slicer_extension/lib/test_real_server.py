@@ -17,8 +17,8 @@ from FedSCALib.drafts import Drafts
 from FedSCALib.errors import CertificateProblem, ConnectionProblem, LoginNeeded
 from FedSCALib.wire import bounds
 
-from monailabel_app import passwords
-from monailabel_app.user_file import UserFile
+from sam_adapters.login import passwords
+from sam_adapters.login.user_file import UserFile
 from tests.monailabel_app.certificates import write_certificate
 from tests.monailabel_app.server_process import ALWAYS, START_SECONDS, dice, stop, wait_until, write_volume
 from tests.slicer_extension.lib.bench import Bench

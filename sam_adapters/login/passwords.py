@@ -5,7 +5,7 @@ import unicodedata
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import Argon2Error, InvalidHashError
 
-from monailabel_app.app_errors import UserFileError
+from sam_adapters.errors import UserFileError
 
 SHORTEST, LONGEST = 12, 256
 """Length of a password in characters."""

@@ -1,8 +1,8 @@
 """Lock-out after failures: hand-computed waits on a clock of our own."""
 
-from monailabel_app import lockout
-from monailabel_app.lockout import Lockout
-from monailabel_app.login_desk import network_of
+from sam_adapters.login import lockout
+from sam_adapters.login.lockout import Lockout
+from sam_adapters.login.login_desk import network_of
 
 
 class Clock:

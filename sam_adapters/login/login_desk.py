@@ -7,10 +7,10 @@ line, so that nobody fills the disk with them.
 
 import ipaddress
 
-from monailabel_app.app_errors import AuthorityError, CredentialsError, LockedOutError
-from monailabel_app.authority import Authority
-from monailabel_app.lockout import Lockout
 from sam_adapters.audit import AuditLog, present_caller
+from sam_adapters.errors import AuthorityError, CredentialsError, LockedOutError
+from sam_adapters.login.authority import Authority
+from sam_adapters.login.lockout import Lockout
 
 USER_FAILURES, ADDRESS_FAILURES = 5, 30
 

@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from monailabel_app.app_errors import UserFileError
 from sam_adapters import atomic, file_lock
-from sam_adapters.errors import RegistryError
+from sam_adapters.errors import RegistryError, UserFileError
 
 FORMAT = 1
 ROLES = ("user", "annotator", "reviewer", "admin")
@@ -108,9 +107,10 @@ def implied_roles(roles: Sequence[str]) -> tuple[str, ...]:
 class UserFile:
     """A user file by its path; see the module for processes."""
 
-    def __init__(self, path: Path, *, timeout: float = 10.0) -> None:
-        """`timeout`: seconds that a change waits for other processes."""
+    def __init__(self, path: Path, *, timeout: float = 10.0, command: str = "fedsca users") -> None:
+        """`timeout`: seconds that a change waits for other processes. `command`: what changes this file, for the errors' sentences."""
         self.path = path
+        self.command = command
         self._timeout = timeout
         self._parsed: tuple[bytes, UserTable] | None = None
 
@@ -126,7 +126,7 @@ class UserFile:
             with self.path.open("rb") as stream:
                 data = stream.read(MAX_BYTES)
         except OSError as error:
-            raise UserFileError(f"User file {self.path} cannot be read ({error.strerror}): `fedsca users add` makes one.") from error
+            raise UserFileError(f"User file {self.path} cannot be read ({error.strerror}): `{self.command} add` makes one.") from error
         parsed = self._parsed
         if parsed is None or parsed[0] != data:
             try:
@@ -145,7 +145,7 @@ class UserFile:
 
         def change(users: dict[str, UserEntry]) -> None:
             if checked_name(name) in users:
-                raise UserFileError(f"There is a user {name} already: `fedsca users password` and `fedsca users roles` change one.")
+                raise UserFileError(f"There is a user {name} already: `{self.command} --help` says how to change one.")
             if len(users) >= MAX_USERS:
                 raise UserFileError(f"The file holds {MAX_USERS} users, more are not taken: use a realm.")
             users[checked_name(name)] = entry
@@ -154,7 +154,7 @@ class UserFile:
 
     def remove(self, name: str) -> None:
         """Remove a user, or raise UserFileError if there is none of that name."""
-        self._change(lambda users: _pop(users, name))
+        self._change(lambda users: self._pop(users, name))
 
     def set_password(self, name: str, password_hash: str) -> None:
         """Give a user another password and end all of their tokens. UserFileError if there is none of that name."""
@@ -167,7 +167,7 @@ class UserFile:
 
     def _replace(self, name: str, change: Callable[[UserEntry], UserEntry]) -> None:
         def apply(users: dict[str, UserEntry]) -> None:
-            users[checked_name(name)] = change(_pop(users, name))
+            users[checked_name(name)] = change(self._pop(users, name))
 
         self._change(apply)
 
@@ -183,9 +183,8 @@ class UserFile:
         except (OSError, RegistryError) as error:
             raise UserFileError(f"User file {self.path} cannot be changed: {error}") from error
 
-
-def _pop(users: dict[str, UserEntry], name: str) -> UserEntry:
-    found = users.pop(checked_name(name), None)
-    if found is None:
-        raise UserFileError(f"There is no user {name} in this file: `fedsca users list` shows who there is.")
-    return found
+    def _pop(self, users: dict[str, UserEntry], name: str) -> UserEntry:
+        found = users.pop(checked_name(name), None)
+        if found is None:
+            raise UserFileError(f"There is no user {name} in this file: `{self.command} list` shows who there is.")
+        return found

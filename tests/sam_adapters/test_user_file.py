@@ -9,11 +9,11 @@ from pathlib import Path
 import jwt
 import pytest
 
-from monailabel_app import passwords
-from monailabel_app.app_errors import AuthorityError, CredentialsError, UserFileError
-from monailabel_app.authority import SignedIn
-from monailabel_app.user_file import ROLES, UserFile, implied_roles
-from monailabel_app.user_file_login import UserFileLogin
+from sam_adapters.errors import AuthorityError, CredentialsError, UserFileError
+from sam_adapters.login import passwords
+from sam_adapters.login.authority import SignedIn
+from sam_adapters.login.user_file import ROLES, UserFile, implied_roles
+from sam_adapters.login.user_file_login import UserFileLogin
 
 PHRASE = "correct horse battery"
 HASH = passwords.hashed(PHRASE)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 
 import jwt
 
-from monailabel_app import passwords
-from monailabel_app.app_errors import AuthorityError, CredentialsError, UserFileError
-from monailabel_app.authority import SignedIn
-from monailabel_app.user_file import UserFile, UserTable, implied_roles
+from sam_adapters.errors import AuthorityError, CredentialsError, UserFileError
+from sam_adapters.login import passwords
+from sam_adapters.login.authority import SignedIn
+from sam_adapters.login.user_file import UserFile, UserTable, implied_roles
 
 ISSUER = "fedsca-label"
 ALGORITHM = "HS256"
