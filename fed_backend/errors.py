@@ -15,6 +15,8 @@
         ├── ServerStateError            (RuntimeError)  the server's state file cannot be used
         │   └── ServerStateVersionError                 it was written by a newer version of this software
         ├── LaunchError                 (ValueError)    a Flower process that cannot be started as asked
+        ├── EnrolmentError              (ValueError)    a request, bundle, key, certificate or roster that cannot be used
+        │   └── UntrustedError                          a signature or fingerprint that does not fit, or a key that is not this one
         └── RoundError                  (RuntimeError)  a round that cannot be run at all
 
 `WireError.reason` is a short word for logs and reports, one per class; `str(error)` is the sentence for people.
@@ -97,6 +99,14 @@ class ServerStateVersionError(ServerStateError):
 
 class LaunchError(FederationError, ValueError):
     """A Flower process that cannot, or must not, be started as asked."""
+
+
+class EnrolmentError(FederationError, ValueError):
+    """A request, bundle, key, certificate or roster that cannot be used."""
+
+
+class UntrustedError(EnrolmentError):
+    """Something well-formed from somebody who is not who he should be: a wrong signature, fingerprint or recipient."""
 
 
 class RoundError(FederationError, RuntimeError):

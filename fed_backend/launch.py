@@ -127,7 +127,18 @@ def superlink_argv(
     require_tls_beyond_loopback(host, tls is not None)
     if node_authentication and tls is None:
         raise LaunchError("Node authentication needs TLS: give --ssl-ca, --ssl-cert and --ssl-key.")
-    argv = [flower_command("flower-superlink"), "--host", host, "--port", str(port), "--database", str(database.resolve())]
+    flower_command("flower-superlink")  # that it is installed is found here
+    argv = [
+        sys.executable,
+        "-m",
+        "fed_backend.superlink_process",
+        "--host",
+        host,
+        "--port",
+        str(port),
+        "--database",
+        str(database.resolve()),
+    ]
     argv.append("--disable-runtime-dependency-installation")
     if tls is None:
         argv.append("--insecure")

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fed_backend import launch
+from fed_backend.enrolment.roster import ROSTER_FILE
+from fed_backend.enrolment.superlink_nodes import SuperLinkNodes
 from fed_backend.errors import RoundError
 from fed_backend.launch import ServerAddress
 from fed_backend.round_report import read_round, round_files
@@ -37,6 +39,8 @@ def run_rounds(state_folder: Path, rounds: int = 1) -> list[Mapping[str, Any]]:
         RoundError, LaunchError: the federation was never started, its SuperLink does not answer, or the run ended without doing the rounds.
     """
     settings, environment = FederationSettings.load(state_folder), _connected(state_folder)
+    if (state_folder / ROSTER_FILE).exists():
+        SuperLinkNodes(state_folder).synchronise()  # nobody takes part whom the roster does not name
     before = {path.name for path in round_files(state_folder) if read_round(path)["status"] != "running"}  # a killed round is run again
     argv = launch.run_argv(run_config(state_folder, settings, rounds))
     _run(argv, environment, longest_run(settings, rounds))

@@ -6,6 +6,7 @@
 <site>/labels.jsonl        append-only label log
 <site>/audit.jsonl         append-only audit log (`sam_adapters.audit`)
 <site>/studies/            MONAI Label local datastore, labels in studies/labels/<tag>/
+<site>/federation/         keys and membership (`fed_backend.enrolment`): back it up, and let nobody else read it
 <site>/work/               checkpoints, progress and leftovers that may be deleted while nothing runs
 <site>/split.json          optional: {"train": [...], "val": [...], "test": [...]}
 <site>/sent-labels.json    with studies on a DICOMweb server: the labels that it has (`monailabel_app.label_delivery`)

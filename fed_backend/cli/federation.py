@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fed_backend import launch
+from fed_backend.cli import enrolment_server, enrolment_site
 from fed_backend.cli.page import page, page_users_app
 from fed_backend.errors import LaunchError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 server_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="The federation's server.")
 site_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="A hospital's side of the federation.")
+enrolment_server.add_to(server_app)
+enrolment_site.add_to(site_app)
 
 _STATE = typer.Option(..., "--state", help="Folder of the server's state: settings, what is known of the sites, a report of every round.")
 _SITE = typer.Option(..., "--site", help="The site directory that the hospital's MONAI Label server uses too.")
@@ -51,17 +54,22 @@ def start(
     Base, rank and shared depth are fixed once the first round has run. Without TLS files the server listens on this machine only and
     believes every site's own name: good for trying things out, not for hospitals.
 
-    Sites join with `fedsca site join`, rounds run with `fedsca server run-round`.
+    Sites join with `fedsca site join`, rounds run with `fedsca server run-round`. After `fedsca server init` its certificate is used and
+    only approved sites are let in, without further options.
     """
+    from fed_backend.enrolment.server_identity import ServerIdentity
     from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
 
-    tls = _server_tls(ssl_ca, ssl_cert, ssl_key)
+    tls = server_tls(ssl_ca, ssl_cert, ssl_key)
+    identity = ServerIdentity.load(state)
+    if identity is not None:
+        tls, node_authentication = tls or identity.tls(state), True
     launch.require_tls_beyond_loopback(host, tls is not None)
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     argv = launch.superlink_argv(
         host=host, port=port, database=state / "superlink.sqlite", tls=tls, node_authentication=node_authentication
     )
-    settings = _save_settings(
+    settings = save_settings(
         state,
         {
             "federation": name,
@@ -83,7 +91,9 @@ def start(
     if launch.answers(reached_at, port):
         raise LaunchError(f"Something listens on {reached_at}:{port} already: stop it, or choose another --port.")
     address = launch.format_address(reached_at, port)
-    launch.ServerAddress(address, str(ssl_ca.resolve()) if ssl_ca else None).save(state)
+    launch.ServerAddress(address, str(tls.ca) if tls else None).save(state)
+    if identity is not None:
+        _tell_when_up(state)
     typer.echo(f"SuperLink on {launch.format_address(host, port)}. A site joins with: fedsca site join --site DIR --superlink {address}")
     _become(argv, launch.flower_environment(state / launch.SERVER_FLWR_HOME))
 
@@ -114,8 +124,11 @@ def register(
     The hospital makes the key pair (`ssh-keygen -t ecdsa -b 384 -f node`), keeps the private key for `fedsca site join --node-key`, and
     hands over the public one. Nobody without the private key can then speak for this site.
     """
+    from fed_backend.enrolment.roster import ROSTER_FILE
     from fed_backend.run_rounds import register_site
 
+    if (state / ROSTER_FILE).exists():
+        raise LaunchError("This federation has a roster, and nodes outside it are removed: use `fedsca server approve`.")
     register_site(state, name, public_key)
 
 
@@ -142,7 +155,7 @@ def server_status(state: Path = _STATE) -> None:
         verdict = _last(reports, "verdicts", site.name)
         noise = "" if site.noise is None else f"{site.noise:.3g}"
         rows.append([site.name, site.cases, site.last_round, noise, _weights_text(weights), verdict["verdict"] if verdict else ""])
-    _table(["site", "cases", "last heard", "noise", "weights of its last mixture", "verdict"], rows)
+    print_table(["site", "cases", "last heard", "noise", "weights of its last mixture", "verdict"], rows)
     if reports:
         _print_refusals(reports[-1])
 
@@ -215,10 +228,10 @@ def site_status(site: Path = _SITE) -> None:
         ]
         for record in rounds
     ]
-    _table(["round", "sent", "received", "weights", "bytes up / down", "decision", "reason"], rows)
+    print_table(["round", "sent", "received", "weights", "bytes up / down", "decision", "reason"], rows)
 
 
-def _server_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> launch.ServerTls | None:
+def server_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> launch.ServerTls | None:
     if ca is None and certificate is None and key is None:
         return None
     if ca is None or certificate is None or key is None:
@@ -226,7 +239,7 @@ def _server_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> 
     return launch.ServerTls(ca.resolve(), certificate.resolve(), key.resolve())
 
 
-def _save_settings(state: Path, given: Mapping[str, Any]) -> "FederationSettings":
+def save_settings(state: Path, given: Mapping[str, Any]) -> "FederationSettings":
     """Keep what was given over what was kept before."""
     import dataclasses
 
@@ -236,6 +249,15 @@ def _save_settings(state: Path, given: Mapping[str, Any]) -> "FederationSettings
     settings = dataclasses.replace(kept, **{key: value for key, value in given.items() if value is not None})
     settings.save(state)
     return settings
+
+
+def _tell_when_up(state: Path) -> None:
+    """Leave a process behind that brings the SuperLink in line with the roster once it is up, and then ends."""
+    import subprocess
+    import sys
+
+    argv = [sys.executable, "-m", "fed_backend.cli", "server", "sync", "--state", str(state), "--wait", "300"]
+    subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 def _become(argv: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -253,7 +275,7 @@ def _print_round(report: Mapping[str, Any]) -> None:
         down = traffic.get("probe_request", 0) + traffic.get("mixture", 0)
         weights = _weights_text(report["weights"].get(name))
         rows.append([name, line["cases"], weights, f"{up} / {down}", verdict.get("verdict", ""), verdict.get("reason", "")])
-    _table(["site", "cases", "weights", "bytes up / down", "verdict", "reason"], rows)
+    print_table(["site", "cases", "weights", "bytes up / down", "verdict", "reason"], rows)
     _print_refusals(report)
 
 
@@ -271,7 +293,7 @@ def _weights_text(weights: Mapping[str, float] | None) -> str:
     return ", ".join(f"{name} {weight:.2f}" for name, weight in sorted((weights or {}).items(), key=lambda item: -item[1]))
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     from rich.console import Console
     from rich.table import Table
 

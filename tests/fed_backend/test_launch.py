@@ -22,8 +22,8 @@ TLS = launch.ServerTls(Path("/tls/ca.pem"), Path("/tls/server.pem"), Path("/tls/
 
 def test_superlink_listens_on_loopback_without_tls(tmp_path: Path) -> None:
     argv = launch.superlink_argv(port=9300, database=tmp_path / "sl.sqlite")
-    assert argv[0] == str(Path(sys.executable).parent / "flower-superlink")
-    assert argv[1:] == [
+    assert argv[:3] == [sys.executable, "-m", "fed_backend.superlink_process"]
+    assert argv[3:] == [
         *("--host", "127.0.0.1", "--port", "9300", "--database", str(tmp_path / "sl.sqlite")),
         *("--disable-runtime-dependency-installation", "--insecure"),
     ]
