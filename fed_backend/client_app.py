@@ -20,6 +20,7 @@ from fed_backend import client_site
 from fed_backend.client_site import Member, RoundInfo
 from fed_backend.errors import RoundError
 from fed_backend.exchange import Fields, Value, fields_of, to_content
+from fed_backend.payload_codec import ENCODINGS
 from sam_adapters.errors import FedscaError
 
 app = ClientApp()
@@ -110,7 +111,11 @@ def _info(request: Fields, context: Context) -> RoundInfo:
     number = request.get("round")
     if not all(isinstance(value, str) and value for value in values.values()) or type(number) is not int or number < 1:
         raise RoundError("The server's message lacks federation, name, round, base or schema: update the older side of the federation.")
-    return RoundInfo(round=number, run=str(context.run_id), **{key: str(value) for key, value in values.items()})
+    encoding = request.get("encoding")
+    if encoding is not None and encoding not in ENCODINGS:
+        raise RoundError(f"The server asks for encoding {encoding!r}, expected {' or '.join(ENCODINGS)}: update the older side.")
+    named = {key: str(value) for key, value in values.items()}
+    return RoundInfo(round=number, run=str(context.run_id), encoding=encoding, **named)
 
 
 def _payload(fields: Fields) -> bytes:

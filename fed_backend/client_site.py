@@ -23,10 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from fed_backend import wire
+from fed_backend import site_memory, wire
 from fed_backend.errors import RoundError
+from fed_backend.payload_codec import Encoding
 from fed_backend.projection import project
 from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
+from fed_backend.site_memory import MEMORY_FILE, SiteMemory
 from sam_adapters import adapter_files
 from sam_adapters.cases import FINAL_TAG, LabelledCase, labelled_cases, split_cases
 from sam_adapters.file_lock import locked
@@ -55,6 +57,7 @@ class RoundInfo:
         run: Flower's run id.
         base: sha256 of the federation's base.
         schema: id of its adapter layout.
+        encoding: of the payloads that the server asks for; None from a server that knows version 1 of the wire format only.
     """
 
     federation: str
@@ -63,6 +66,7 @@ class RoundInfo:
     run: str
     base: str
     schema: str
+    encoding: Encoding | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def collect_update(member: Member, info: RoundInfo) -> UpdateReply:
         active = registry.active()
         state = _shared_state(registry, active, schema)
         cases = 0 if active is None else len(training_cases(member))
-        payload = wire.encode_update(wire.UpdateMessage(member.name, info.round, cases, state))
+        payload = _encoded_update(member, info, wire.UpdateMessage(member.name, info.round, cases, state))
         version = active.id if active else BASE
         registry.record_round(_record(info, sent_version=version, bytes_up={"update": len(payload)}))
     return UpdateReply(payload, version, cases)
@@ -153,6 +157,7 @@ def answer_probe(member: Member, info: RoundInfo, payload: bytes) -> bytes:
     request = wire.decode_probe_request(payload, schema)
     if request.round != info.round:
         raise RoundError(f"The probe is of round {request.round}, the message of round {info.round}: the server mixes rounds up.")
+    _remember(member, site_memory.with_common(_memory(member, info, schema), info.round, request.state))
     if len({case.patient for case in training_cases(member)}) < 2:  # known without starting torch
         raise RoundError(TOO_FEW_PATIENTS)
     from sam_adapters.probe import probe_halves  # torch
@@ -167,7 +172,8 @@ def answer_probe(member: Member, info: RoundInfo, payload: bytes) -> bytes:
     if halves is None:
         raise RoundError(TOO_FEW_PATIENTS)
     reply = wire.encode_probe_reply(
-        wire.ProbeReply(member.name, info.round, request.seed, (halves.cases_a, halves.cases_b), halves.a, halves.b)
+        wire.ProbeReply(member.name, info.round, request.seed, (halves.cases_a, halves.cases_b), halves.a, halves.b),
+        wire.Coding("int8") if info.encoding else None,  # a hundredth of a half's size is far below the halves' own noise
     )
     with Registry(member.site) as registry:
         registry.record_round(_record(info, bytes_up={"probe_reply": len(reply)}, bytes_down={"probe_request": len(payload)}))
@@ -187,7 +193,11 @@ def receive_mixture(member: Member, info: RoundInfo, payload: bytes) -> MixtureR
         if known is not None and known.decision not in (None, REFUSED):
             return _repeated(registry, known)
         schema = agreed_schema(member, info)
-        mixture = wire.decode_mixture(payload, schema, site=member.name, round=info.round)
+        memory = _memory(member, info, schema)
+        mixture = wire.decode_mixture(
+            payload, schema, site=member.name, round=info.round, references=site_memory.references(memory, info.round)
+        )
+        _remember(member, site_memory.acknowledged(memory, info.round, mixture.acknowledged))
         registry.record_round(_record(info, weights=mixture.weights, bytes_down={"mixture": len(payload)}))
         reply = _decide(member, info, registry, mixture)
         registry.record_round(_record(info, received_version=reply.candidate or None, decision=reply.verdict, reason=reply.reason))
@@ -207,6 +217,8 @@ def note_refusal(member: Member, info: RoundInfo, reason: str) -> None:
     """Write down that the server refused this site's update, and why."""
     with Registry(member.site) as registry:
         registry.record_round(_record(info, decision=REFUSED, reason=reason))
+    if (member.site.work / MEMORY_FILE).exists():  # the next update has to be a full one
+        _remember(member, site_memory.acknowledged(_memory(member, info, site_schema(member)), info.round, ""))
 
 
 def public_figures(figures: Mapping[str, Any]) -> str:
@@ -249,10 +261,30 @@ def agreed_schema(member: Member, info: RoundInfo) -> AdapterSchema:
     return schema
 
 
+def _encoded_update(member: Member, info: RoundInfo, message: wire.UpdateMessage) -> bytes:
+    """The update as the server asks for it; what has to be remembered is on the disk before the bytes leave."""
+    if info.encoding is None:
+        return wire.encode_update(message)
+    payload, memory = site_memory.encode(_memory(member, info, message.state.schema), message, info.encoding)
+    _remember(member, memory)
+    return payload
+
+
+def _memory(member: Member, info: RoundInfo, schema: AdapterSchema) -> SiteMemory:
+    return site_memory.load(member.site.work / MEMORY_FILE, info.federation, schema)
+
+
+def _remember(member: Member, memory: SiteMemory) -> None:
+    site_memory.save(memory, member.site.work / MEMORY_FILE)
+
+
 def _decide(member: Member, info: RoundInfo, registry: Registry, mixture: wire.Mixture) -> MixtureReply:
     active = registry.active()
     before = active.id if active else BASE
-    if _same_in_half_precision(_shared_state(registry, active, mixture.state.schema), mixture.state):
+    schema = mixture.state.schema
+    if _same_in_half_precision(_shared_state(registry, active, schema), mixture.state) or _is_own_update(
+        member, info, registry, mixture, before
+    ):
         return MixtureReply(UNCHANGED, "The mixture is what is active already.", before, "", before)
     with _parent_folder(member, registry, active) as parent:
         candidate = _add_candidate(member, info, registry, active, parent, mixture)
@@ -316,6 +348,14 @@ def _same_in_half_precision(one: AdapterState, other: AdapterState) -> bool:
     """Whether both are the same 16-bit numbers, which is all that travels."""
     with np.errstate(over="ignore"):
         return bool(np.array_equal(one.to_vector().astype(np.float16), other.to_vector().astype(np.float16)))
+
+
+def _is_own_update(member: Member, info: RoundInfo, registry: Registry, mixture: wire.Mixture, active: str) -> bool:
+    """Whether the mixture is this site's own update, as it was rounded for the way, and the version that was sent is still active."""
+    memory, known = _memory(member, info, mixture.state.schema), registry.find_round(info.federation, info.round)
+    if memory.sent_round != info.round or known is None or known.sent_version != active:
+        return False
+    return bool(np.array_equal(memory.sent.to_vector(), mixture.state.to_vector()))
 
 
 def _repeated(registry: Registry, known: RoundRecord) -> MixtureReply:

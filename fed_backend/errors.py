@@ -11,7 +11,8 @@
         │   ├── SchemaMismatchError                     the same base, but another layout of the shared adapters
         │   ├── NotFiniteError                          a value is NaN or infinite
         │   ├── HalfOverflowError                       a value is too large for 16-bit floats (only when encoding)
-        │   └── UnexpectedMessageError                  whole and well-formed, but from another site or of another round or probe
+        │   ├── UnexpectedMessageError                  whole and well-formed, but from another site or of another round or probe
+        │   └── UnknownReferenceError                   a difference to a state that the receiver does not have
         ├── ServerStateError            (RuntimeError)  the server's state file cannot be used
         │   └── ServerStateVersionError                 it was written by a newer version of this software
         ├── LaunchError                 (ValueError)    a Flower process that cannot be started as asked
@@ -87,6 +88,12 @@ class UnexpectedMessageError(WireError):
     """A good message that answers something else: another site, round or probe."""
 
     reason = "unexpected"
+
+
+class UnknownReferenceError(WireError):
+    """A difference to a state that this side does not have."""
+
+    reason = "reference"
 
 
 class ServerStateError(FederationError, RuntimeError):

@@ -3,7 +3,7 @@
     round = FederatedRound(state, settings, run="…", save=…)
     round.take_updates(answers)            -> some sites are members of this round, others refused with a reason
     round.too_few()                        -> a sentence if there is no quorum: then round.skip(sentence)
-    request = round.probe_request()        -> bytes for every member, or None if no probe is due
+    requests = round.probe_requests()      -> site -> bytes; empty if no probe is due
     round.take_probe_replies(answers)
     mixtures = round.mixtures()            -> site -> bytes
     round.take_verdicts(answers)
@@ -13,18 +13,24 @@ The state is saved after the updates, after the probe and at the end. A server t
 was saved is kept, and sites that have decided on this round's mixture say again what they decided. One thread, no locks.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from fed_backend import server_state, wire
 from fed_backend.errors import AggregationError, WireError
+from fed_backend.payload_codec import Encoding
 from fed_backend.round_report import Phase, RoundReport, SiteLine, Verdict, now, numbers
 from fed_backend.run_config import FederationSettings
 from fed_backend.server_state import MixturePlan, RoundEntry, ServerState
+from fed_backend.wire_budget import mixture_limit, probe_request_limit
 from sam_adapters.errors import SettingError
+from sam_adapters.schema import AdapterState
 from sam_adapters.site_directory import checked_site_name
 
 VERDICTS = ("promoted", "rejected", "waiting", "unchanged")
@@ -103,7 +109,10 @@ class FederatedRound:
         )
         self._settings = settings
         self._save = save
+        self._encoding = cast(Encoding, settings.encoding)
+        self._plain: set[str] = set()  # members that speak version 1 of the wire format
         self._request: wire.ProbeRequest | None = None
+        self._requests: dict[str, bytes] = {}
         self._probed: tuple[str, ...] = ()
         self._plan: MixturePlan | None = None
 
@@ -145,12 +154,17 @@ class FederatedRound:
             return
         self.report.count_bytes(site, "update", answer.payload)
         try:
-            update = wire.decode_update(answer.payload, self.state.schema, site=site, round=self.number)
-            self.state = server_state.with_update(self.state, update)
+            known = self.state.sites.get(site)
+            references = [known.state] if known else []
+            update = wire.decode_update(answer.payload, self.state.schema, site=site, round=self.number, references=references)
+            version = wire.message_version(answer.payload)
+            self.state = server_state.with_update(self.state, update, wire=version)
         except (WireError, AggregationError) as error:
             self._refuse(answer, site, str(error))
             return
         self.members[site] = answer.node
+        if version == wire.PLAIN_VERSION:
+            self._plain.add(site)
         self.report.sites[site] = SiteLine(cases=update.cases, version=answer.text("version"))
         self._note_seconds(site, "update", answer)
 
@@ -167,23 +181,28 @@ class FederatedRound:
 
     # --- probe ------------------------------------------------------------------------------------------------------------------------
 
-    def probe_request(self) -> bytes | None:
-        """The request that goes to every member; None when no probe is due."""
+    def probe_requests(self) -> dict[str, bytes]:
+        """What every member is sent; nothing when no probe is due."""
         if not server_state.probe_due(self.state, self.number, self.members):
-            return None
-        self._request = wire.ProbeRequest(
+            return {}
+        request = wire.ProbeRequest(
             round=self.number,
             state=server_state.common_state_of(self.state, self.number),
             seed=probe_seed(self.state.federation, self.number),
             size=self._settings.projection_size,
         )
-        return wire.encode_probe_request(self._request)
+        coded = wire.encode_probe_request(request, wire.Coding(self._encoding, probe_request_limit(self._encoding, self.state.schema.size)))
+        # The state that the sites decode is the common one, whatever was meant.
+        self._request = wire.decode_probe_request(coded, self.state.schema)
+        plain = wire.encode_probe_request(self._request) if self._plain else b""
+        self._requests = {site: plain if site in self._plain else coded for site in self.members}
+        return self._requests
 
-    def take_probe_replies(self, answers: Sequence[SiteAnswer], request: bytes) -> None:
+    def take_probe_replies(self, answers: Sequence[SiteAnswer]) -> None:
         """Compare the sites that answered. One that did not, or has too little to compare, keeps what is known of it and its membership."""
         replies: dict[str, wire.ProbeReply] = {}
         for site, answer in self._member_answers(answers, "probe"):
-            self.report.count_bytes(site, "probe_request", request)
+            self.report.count_bytes(site, "probe_request", self._requests.get(site, b""))
             self.report.count_bytes(site, "probe_reply", answer.payload)
             self._note_seconds(site, "probe", answer)
             try:
@@ -215,9 +234,19 @@ class FederatedRound:
             line = self.report.sites[site]
             line.newcomer, line.clipped = site in plan.newcomers, plan.clipped.get(site)
             message = wire.Mixture(site, self.number, plan.mixtures[site], _on_simplex(plan.weights[site]), site in plan.newcomers)
-            payloads[site] = wire.encode_mixture(message)
+            payloads[site] = self._encoded_mixture(message)
             self.report.count_bytes(site, "mixture", payloads[site])
         return payloads
+
+    def _encoded_mixture(self, message: wire.Mixture) -> bytes:
+        """The mixture as the difference to what is nearest of the states that its receiver has; in full to a site that speaks version 1."""
+        if message.site in self._plain:
+            return wire.encode_mixture(message)
+        update = self.state.sites[message.site].state
+        shared = [update, self._request.state] if self._request and message.site in self._probed else [update]
+        limit = mixture_limit(self._encoding, self.state.schema.size, probed=message.site in self._requests)
+        coding = wire.Coding(self._encoding, limit, nearest(message.state, shared))
+        return wire.encode_mixture(dataclasses.replace(message, acknowledged=wire.state_digest(update)), coding)
 
     def take_verdicts(self, answers: Sequence[SiteAnswer]) -> None:
         """Write down what the sites made of their mixtures."""
@@ -279,6 +308,14 @@ class FederatedRound:
 def probe_seed(federation: str, number: int) -> int:
     """The seed of a round's projection: another one every round, and the same one when a round is run again; 0 to 2^63 - 1."""
     return int.from_bytes(hashlib.sha256(f"{federation} probe {number}".encode()).digest()[:8], "big") >> 1
+
+
+def nearest(state: AdapterState, references: Sequence[AdapterState]) -> AdapterState | None:
+    """The reference with the smallest distance to `state`; None if that is no smaller than `state` itself."""
+    vector = state.to_vector()
+    distances = [float(np.linalg.norm(vector - reference.to_vector())) for reference in references]
+    best = min(distances, default=float("inf"))
+    return references[distances.index(best)] if best < float(np.linalg.norm(vector)) else None
 
 
 def _on_simplex(weights: Mapping[str, float]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fed_backend.errors import RoundError
+from fed_backend.payload_codec import ENCODINGS
 from fed_backend.projection import PROJECTION_SIZE
 from sam_adapters import atomic
 
@@ -36,6 +37,7 @@ class FederationSettings:
         probe_every: compare the sites' gradients every so many rounds; the first round always does.
         projection_size: numbers to which a gradient is projected.
         caution: κ of SGCA.
+        encoding: of what travels: `fp16` (at most 110 kB each way, site and round) or `int8` (at most 40 kB).
     """
 
     federation: str = "fedsca"
@@ -51,6 +53,7 @@ class FederationSettings:
     probe_every: int = 1
     projection_size: int = PROJECTION_SIZE
     caution: float = 1.0
+    encoding: str = "fp16"
 
     def __post_init__(self) -> None:
         _check(
@@ -71,6 +74,7 @@ class FederationSettings:
             "a multiple of 4 from 64 to 1048576",
         )
         _check(0 <= self.caution < float("inf"), "caution", self.caution, "a number from 0 on")
+        _check(self.encoding in ENCODINGS, "encoding", self.encoding, " or ".join(ENCODINGS))
 
     def to_run_config(self) -> dict[str, bool | int | float | str]:
         """Keys as Flower's run config has them."""
@@ -105,7 +109,7 @@ class FederationSettings:
             raise RoundError(f"{path} cannot be read ({error}): repair it, or write it anew with `fedsca server start`.") from error
         if not isinstance(value, dict):
             raise RoundError(f"{path} holds a {type(value).__name__}, expected a JSON object.")
-        return cls._from_mapping(value, str(path))
+        return cls._from_mapping({"encoding": cls.encoding, **value}, str(path))  # files from before there was a choice have none
 
     @classmethod
     def _from_mapping(cls, values: Mapping[str, Any], where: str) -> "FederationSettings":

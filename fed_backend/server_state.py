@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from fed_backend.wire import ProbeReply, UpdateMessage
 from sam_adapters import atomic
 from sam_adapters.schema import AdapterSchema, AdapterState
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: sites have `wire`
 HISTORY_LENGTH = 1000
 
 
@@ -51,6 +51,7 @@ class SiteRecord:
         noise: v of its last probe, as measured; None while it has never been probed.
         probe_cases: cases in the two halves of that probe.
         probe_round: the round of that probe.
+        wire: version of the wire format in which that adapter came.
     """
 
     name: str
@@ -61,6 +62,7 @@ class SiteRecord:
     noise: float | None = None
     probe_cases: tuple[int, int] | None = None
     probe_round: int | None = None
+    wire: int = 1
 
     @property
     def comparable(self) -> bool:
@@ -144,8 +146,10 @@ def new_state(schema: AdapterSchema) -> ServerState:
     return ServerState(federation=str(uuid.uuid4()), schema=schema)
 
 
-def with_update(state: ServerState, update: UpdateMessage) -> ServerState:
+def with_update(state: ServerState, update: UpdateMessage, *, wire: int = 1) -> ServerState:
     """`state` after an update was accepted: a new site joins, a known one is replaced unless it was heard in a later round already.
+
+    `wire`: version of the wire format in which it came.
 
     Raises:
         AggregationError: the adapter does not belong to this federation, or is not finite.
@@ -155,11 +159,11 @@ def with_update(state: ServerState, update: UpdateMessage) -> ServerState:
         raise AggregationError(f"Update of {update.site} refused. {reason}")
     known = state.sites.get(update.site)
     if known is None:
-        record = SiteRecord(update.site, update.state, update.cases, update.round, update.round)
+        record = SiteRecord(update.site, update.state, update.cases, update.round, update.round, wire=wire)
     elif known.last_round > update.round:
         return state
     else:
-        record = dataclasses.replace(known, state=update.state, cases=update.cases, last_round=update.round)
+        record = dataclasses.replace(known, state=update.state, cases=update.cases, last_round=update.round, wire=wire)
     return dataclasses.replace(state, sites={**state.sites, update.site: record})
 
 
@@ -318,7 +322,7 @@ def load(path: Path) -> ServerState:
     """
     document, tensors = _read(path)
     try:
-        return _from_document(document, tensors)
+        return _from_document(_migrated(document), tensors)
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # includes AdapterError and AggregationError
         raise ServerStateError(_damaged(path, f"{type(error).__name__}: {error}")) from error
 
@@ -414,6 +418,21 @@ def _to_document(state: ServerState) -> dict[str, Any]:
         "last_probe": state.last_probe,
         "history": [dataclasses.asdict(entry) for entry in state.history],
     }
+
+
+def _migrated(document: dict[str, Any]) -> dict[str, Any]:
+    """A document of any known format as one of the present format; the file itself changes with the next `save`."""
+    for version in range(document["format"], FORMAT_VERSION):
+        document = {**_MIGRATIONS[version](document), "format": version + 1}
+    return document
+
+
+def _with_wire(document: dict[str, Any]) -> dict[str, Any]:
+    """1 to 2: until then all sites spoke version 1 of the wire format."""
+    return {**document, "sites": [{**site, "wire": 1} for site in document["sites"]]}
+
+
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_wire}
 
 
 def _from_document(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> ServerState:

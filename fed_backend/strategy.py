@@ -56,7 +56,6 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
         self._round = self._new_round()
         self._nodes: dict[int, NodeInfo] = {}
         self._asked: list[Message] = []
-        self._probe_request: bytes | None = None
 
     def summary(self) -> None:
         """Log what this federation has agreed on."""
@@ -117,17 +116,14 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
 
     def configure_probe(self) -> Iterable[Message]:
         """Ask every member for its gradients at the common state, if a probe is due."""
-        self._probe_request = self._round.probe_request()
-        if self._probe_request is None:
-            return
-        for node in self._round.members.values():
-            fields: dict[str, Value] = {"kind": "probe", "payload": self._probe_request}
-            yield self._message(node, PROBE, fields, self._settings.probe_seconds)
+        for site, payload in self._round.probe_requests().items():
+            fields: dict[str, Value] = {"kind": "probe", "payload": payload}
+            yield self._message(self._round.members[site], PROBE, fields, self._settings.probe_seconds)
 
     def aggregate_probe(self, replies: Iterable[Message]) -> None:
         """Compare the sites."""
-        if self._probe_request is not None:
-            self._round.take_probe_replies(self._answers(replies), self._probe_request)
+        if self._asked:
+            self._round.take_probe_replies(self._answers(replies))
             self._log_refusals("probe")
 
     def configure_evaluate(
@@ -173,6 +169,7 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
             "round": self._round.number,
             "base": schema.base,
             "schema": schema.id,
+            "encoding": self._settings.encoding,
         }
         return Message(to_content(common | fields), node, message_type, ttl=seconds, group_id=str(self._round.number))
 

@@ -41,6 +41,9 @@ def start(
     mixture_seconds: float | None = typer.Option(None, help="How long to wait until the sites have judged their mixtures."),
     probe_every: int | None = typer.Option(None, help="Compare the sites every so many rounds."),
     caution: float | None = typer.Option(None, help="SGCA's caution: larger mixes more sites, 0 only the most similar."),
+    encoding: str | None = typer.Option(
+        None, help="Of what travels: fp16 (at most 110 kB each way, site and round) or int8 (at most 40 kB, coarser)."
+    ),
     ssl_ca: Path | None = typer.Option(None, exists=True, help="PEM file of the authority that signed the certificate."),
     ssl_cert: Path | None = typer.Option(None, exists=True, help="PEM file of the server's certificate, with its host in the SAN."),
     ssl_key: Path | None = typer.Option(None, exists=True, help="PEM file of the certificate's private key."),
@@ -84,6 +87,7 @@ def start(
             "mixture_seconds": mixture_seconds,
             "probe_every": probe_every,
             "caution": caution,
+            "encoding": encoding,
         },
     )
     cached_schema(state / SCHEMA_FILE, settings.base, settings.rank, settings.shared_depth)  # a wrong base is found here

@@ -10,7 +10,8 @@ import pytest
 
 from fed_backend import client_site, wire
 from fed_backend.client_site import Member, RoundInfo
-from fed_backend.errors import RoundError, UnexpectedMessageError
+from fed_backend.errors import RoundError, UnexpectedMessageError, UnknownReferenceError
+from fed_backend.payload_codec import Encoding
 from sam_adapters.adapter_files import read_shared_state
 from sam_adapters.gate import GateDecision
 from sam_adapters.registry import Registry
@@ -264,3 +265,64 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RoundError, match="no site directory"):
         Member.open(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+def coded(schema: AdapterSchema, number: int = 1, encoding: Encoding = "int8") -> RoundInfo:
+    return dataclasses.replace(info(schema, number), encoding=encoding)
+
+
+def server_answer(schema: AdapterSchema, number: int, update: wire.UpdateMessage, *, weight: float = 1.0) -> bytes:
+    """A mixture as the server makes it: the difference to the site's own update."""
+    state = AdapterState.from_vector(schema, np.float32(weight) * update.state.to_vector())
+    message = wire.Mixture("A", number, state, {"A": 1.0}, acknowledged=wire.state_digest(update.state))
+    return wire.encode_mixture(message, wire.Coding("int8", 40_000, update.state))
+
+
+def test_an_old_server_is_answered_in_its_version(member: Member, schema: AdapterSchema) -> None:
+    assert wire.message_version(client_site.collect_update(member, info(schema)).payload) == 1
+    assert wire.message_version(client_site.collect_update(member, coded(schema)).payload) == 2
+
+
+def test_the_next_update_is_a_difference_to_what_the_server_has(member: Member, schema: AdapterSchema, gate: Gate, tmp_path: Path) -> None:
+    add_version(member.site, tmp_path)
+    first = wire.decode_update(client_site.collect_update(member, coded(schema)).payload, schema)
+    client_site.receive_mixture(member, coded(schema), server_answer(schema, 1, first, weight=0.5))
+    assert gate.calls
+    payload = client_site.collect_update(member, coded(schema, 2)).payload
+    with pytest.raises(UnknownReferenceError):
+        wire.decode_update(payload, schema)
+    second = wire.decode_update(payload, schema, references=[first.state])
+    meant = small_noise(schema, 1e-3, 0).to_vector()
+    # The error of the first update is in the second: their sum is closer to twice what was meant than each of them is by itself.
+    both = first.state.to_vector() + second.state.to_vector()
+    assert np.linalg.norm(both - 2 * meant) < 0.3 * np.linalg.norm(first.state.to_vector() - meant)
+
+
+def test_ones_own_rounded_update_changes_nothing(member: Member, schema: AdapterSchema, gate: Gate, tmp_path: Path) -> None:
+    """A site that is left alone is sent what it has sent, which 8 bits have made a little worse than what it has."""
+    version = add_version(member.site, tmp_path)
+    sent = wire.decode_update(client_site.collect_update(member, coded(schema)).payload, schema)
+    reply = client_site.receive_mixture(member, coded(schema), server_answer(schema, 1, sent))
+    assert (reply.verdict, reply.active_after) == ("unchanged", version.id)
+    assert gate.calls == []
+
+
+def test_a_refused_update_is_followed_by_a_full_one(member: Member, schema: AdapterSchema, gate: Gate, tmp_path: Path) -> None:
+    add_version(member.site, tmp_path)
+    first = wire.decode_update(client_site.collect_update(member, coded(schema)).payload, schema)
+    client_site.receive_mixture(member, coded(schema), server_answer(schema, 1, first, weight=0.5))
+    client_site.collect_update(member, coded(schema, 2))
+    client_site.note_refusal(member, coded(schema, 2), "The server was restored from a backup.")
+    wire.decode_update(client_site.collect_update(member, coded(schema, 3)).payload, schema)
+
+
+def test_the_common_state_of_the_probe_may_be_the_reference(member: Member, schema: AdapterSchema, gate: Gate, tmp_path: Path) -> None:
+    site = make_site(tmp_path / "small", "A", train=1)
+    member = Member.open(site.root)
+    common = small_noise(schema, 1e-3, 9)
+    request = wire.encode_probe_request(wire.ProbeRequest(1, common, seed=3, size=64), wire.Coding("fp16"))
+    with pytest.raises(RoundError, match="fewer than two patients"):
+        client_site.answer_probe(member, coded(schema), request)
+    message = wire.Mixture("A", 1, small_noise(schema, 1e-3, 5), {"B": 1.0})
+    client_site.receive_mixture(member, coded(schema), wire.encode_mixture(message, wire.Coding("fp16", reference=common)))
+    assert len(gate.calls) == 1

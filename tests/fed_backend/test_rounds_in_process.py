@@ -11,6 +11,7 @@ from fed_backend import client_app, server_app, server_state
 from fed_backend.in_process_grid import InProcessGrid, InProcessNode
 from fed_backend.run_config import FederationSettings
 from fed_backend.strategy import STATE_FILE
+from fed_backend.wire_budget import BUDGET
 from sam_adapters.adapter_files import read_shared_state
 from sam_adapters.registry import Registry
 from sam_adapters.site_directory import SiteDirectory
@@ -50,6 +51,9 @@ def test_two_rounds_with_three_sites(tmp_path: Path) -> None:
             assert report["sites"][name]["probe_cases"] == [1, 1]
             assert set(report["bytes"][name]) == {"update", "probe_request", "probe_reply", "mixture"}
             assert report["verdicts"][name]["verdict"] in ("promoted", "rejected", "unchanged")
+            traffic = report["bytes"][name]
+            assert traffic["update"] + traffic["probe_reply"] <= BUDGET["fp16"]
+            assert traffic["probe_request"] + traffic["mixture"] <= BUDGET["fp16"]
         assert np.isfinite(np.array(report["distance"], float)).all()
     assert (first["round"], second["round"], second["federation"]) == (1, 2, first["federation"])
     _check_site(sites[0], state, first)

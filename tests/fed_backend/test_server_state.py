@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
+from safetensors import safe_open
 
 from fed_backend import server_state as ss
 from fed_backend import sgca
@@ -346,3 +347,22 @@ def test_the_order_in_which_sites_answer_changes_nothing() -> None:
         assert (plan.givers, plan.weights) == (first.givers, first.weights)
         for site in ("a", "c"):
             assert plan.mixtures[site].to_vector().tobytes() == first.mixtures[site].to_vector().tobytes()
+
+
+def test_a_file_of_format_1_is_read_and_written_anew(tmp_path: Path) -> None:
+    """As the first version of this software left it: nothing is lost, and the next save makes a file of the present format."""
+    old = Path(__file__).parents[1] / "data" / "server_state_version_1.safetensors"
+    path = tmp_path / "server.safetensors"
+    path.write_bytes(old.read_bytes())
+    state = ss.load_or_new(path, SCHEMA)
+    assert (state.federation, state.round, state.next_probe) == ("11111111-2222-3333-4444-555555555555", 1, 3)
+    north, south = state.sites["north"], state.sites["south"]
+    np.testing.assert_array_equal(south.state.to_vector(), [2, 2, 3, 4, 5, 6])
+    assert (north.cases, north.noise, north.probe_cases, north.wire) == (4, 0.0625, (2, 2), 1)
+    assert state.distances.distance.tolist() == [[0, 0.125], [0.125, 0]]
+    assert state.history[0].refused == {"west": "It is torn."}
+    ss.save(state, path)
+    with safe_open(path, framework="numpy") as file:
+        assert json.loads(file.metadata()["document"])["format"] == ss.FORMAT_VERSION
+    assert ss.load(path).sites["south"].cases == 5
+    assert ss.previous_of(path).read_bytes() == old.read_bytes()

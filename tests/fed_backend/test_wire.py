@@ -234,8 +234,8 @@ class TestDamage:
 class TestPrefix:
     @EVERY_MESSAGE
     def test_another_version(self, data: bytes, decode: Callable[[bytes], object]) -> None:
-        for version in (0, 2, 65535):
-            with pytest.raises(UnsupportedVersionError, match=f"version {version}, expected 1"):
+        for version in (0, 3, 65535):
+            with pytest.raises(UnsupportedVersionError, match=f"version {version}, expected 1 or 2: update the older side"):
                 decode(seal(data[:4] + struct.pack("<H", version) + data[6:]))
 
     @EVERY_MESSAGE

@@ -9,9 +9,10 @@ import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fed_backend import wire
+from fed_backend import site_memory, wire
 from fed_backend.exchange import Value, fields_of, to_content
 from fed_backend.in_process_grid import InProcessGrid, InProcessNode
+from fed_backend.site_memory import SiteMemory
 from sam_adapters.schema import AdapterSchema, AdapterState
 from tests.fed_backend.toys import SCHEMA
 
@@ -44,12 +45,14 @@ class ToySite:
     received: dict[int, wire.Mixture] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    is_plain: bool = True  # speaks version 1 of the wire format, whatever it is asked for
+    memory: SiteMemory | None = None
 
     def answer(self, request: dict[str, Value]) -> dict[str, Value]:
         kind, number = str(request["kind"]), int(request["round"])
         self.asked.append(kind)
         if kind == "update":
-            return {"payload": wire.encode_update(wire.UpdateMessage(self.name, number, self.cases, self.state)), "version": "base"}
+            return {"payload": self._update(request, wire.UpdateMessage(self.name, number, self.cases, self.state)), "version": "base"}
         if kind == "probe":
             payload = request["payload"]
             assert isinstance(payload, bytes)
@@ -58,15 +61,31 @@ class ToySite:
             half[: len(self.gradient)] = self.gradient
             noise = np.zeros(probe.size, np.float32)
             noise[-1] = 0.1
-            return {"payload": wire.encode_probe_reply(wire.ProbeReply(self.name, number, probe.seed, (2, 2), half + noise, half - noise))}
+            reply = wire.ProbeReply(self.name, number, probe.seed, (2, 2), half + noise, half - noise)
+            if self.memory:
+                self.memory = site_memory.with_common(self.memory, number, probe.state)
+            return {"payload": wire.encode_probe_reply(reply, None if self.is_plain else wire.Coding("int8"))}
         if kind == "mixture":
             payload = request["payload"]
             assert isinstance(payload, bytes)
-            self.received[number] = wire.decode_mixture(payload, self.schema, site=self.name, round=number)
+            known = site_memory.references(self.memory, number) if self.memory else []
+            self.received[number] = mixture = wire.decode_mixture(payload, self.schema, site=self.name, round=number, references=known)
+            if self.memory:
+                self.memory = site_memory.acknowledged(self.memory, number, mixture.acknowledged)
             figures = json.dumps({"overall": {"candidate": 0.75}})
             return {"verdict": "promoted", "reason": "It is better.", "candidate": "c" * 16, "figures": figures}
         self.told.append(str(request["reason"]))
+        if self.memory:
+            self.memory = site_memory.acknowledged(self.memory, number, "")
         return {"noted": True}
+
+    def _update(self, request: dict[str, Value], message: wire.UpdateMessage) -> bytes:
+        encoding = request["encoding"]
+        if self.is_plain or (encoding != "fp16" and encoding != "int8"):
+            return wire.encode_update(message)
+        memory = self.memory or site_memory.empty(str(request["federation"]), self.schema)
+        payload, self.memory = site_memory.encode(memory, message, encoding)
+        return payload
 
 
 class ToyFederation(InProcessGrid):
