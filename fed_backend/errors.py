@@ -18,6 +18,9 @@
         ├── LaunchError                 (ValueError)    a Flower process that cannot be started as asked
         ├── EnrolmentError              (ValueError)    a request, bundle, key, certificate or roster that cannot be used
         │   └── UntrustedError                          a signature or fingerprint that does not fit, or a key that is not this one
+        ├── PolicyError                 (RuntimeError)  the site's own policy does not let this leave
+        ├── PrivacyError                (RuntimeError)  the privacy step failed, so nothing may leave
+        │   └── BudgetSpentError                        the site's privacy budget is spent: it only receives
         └── RoundError                  (RuntimeError)  a round that cannot be run at all
 
 `WireError.reason` is a short word for logs and reports, one per class; `str(error)` is the sentence for people.
@@ -118,3 +121,15 @@ class UntrustedError(EnrolmentError):
 
 class RoundError(FederationError, RuntimeError):
     """A round that cannot be run, because of its settings or of the server's state."""
+
+
+class PolicyError(FederationError, RuntimeError):
+    """The site's own policy does not let something leave, or cannot be read, so that nothing may."""
+
+
+class PrivacyError(FederationError, RuntimeError):
+    """The privacy step failed or its rule cannot be used: nothing may leave."""
+
+
+class BudgetSpentError(PrivacyError):
+    """Another release would take more than the site's privacy budget: from now on it only receives."""
