@@ -37,6 +37,14 @@ def cosines(candidates: NDArray[np.floating], seen: NDArray[np.floating]) -> NDA
     return np.asarray(unit(candidates) @ unit(seen))
 
 
+def fitted(candidates: NDArray[np.floating], seen: NDArray[np.floating], ridge: float) -> NDArray[np.float64]:
+    """How much of each candidate's vector (N, n) it takes to make what was seen (n,), all together (ridge regression), (N,).
+
+    Where many cases were averaged this finds them, and the cosine does not: others' gradients no longer count as noise.
+    """
+    return np.asarray(np.linalg.solve(candidates @ candidates.T + ridge * np.eye(len(candidates)), candidates @ seen))
+
+
 def identified(scores: NDArray[np.floating], members: Collection[int]) -> Identified:
     """Judge scores (N,) against the members' positions; at least one candidate is no member."""
     inside = np.zeros(len(scores), bool)

@@ -26,4 +26,6 @@ class Kept:
 
     def rows(self, name: str, count: int, row: Callable[[int], NDArray[np.floating]]) -> NDArray[np.float32]:
         """Rows 0 .. count - 1, each computed and kept on its own, (count, n)."""
-        return np.stack([self.array(f"{name}-{number:04d}", lambda number=number: np.asarray(row(number), np.float32)) for number in range(count)])
+        return np.stack(
+            [self.array(f"{name}-{number:04d}", lambda number=number: np.asarray(row(number), np.float32)) for number in range(count)]
+        )
