@@ -11,14 +11,17 @@ masks and prompts, and owns pictures of other patients from the same scanner. Pa
                      all together (ridge regression)
 
 Reconstruction: `shared` is the gradient of the shared B, the encoder's blocks nearest the pixels, before projection; `all` that of the B
-of all blocks; `projected` 4,096 numbers, what a probe sends; `half of 4` a probe's half of four cases, three of them unknown; `near` starts
-near the truth; `update` the shared B after one step of tuning on two cases; `rule` has the noise of a privacy rule of multiplier 1 in it.
+of all blocks; `projected` 4,096 numbers, what a probe sends; `half of 4` a probe's half of four cases, three of them unknown; `update` the
+shared B after one step of tuning on two cases; `rule` has the noise of a privacy rule of multiplier 1 in it. `near` starts near the truth.
+Settings without `search` are solved for with 64 unknowns; `search` draws pictures of 8 unknowns. `few unknowns` attacks a picture that has
+no more than those 8: the easiest there is, and the control on this very network.
 
 Everything that takes long is kept in the folder `--work`; a run that was stopped goes on there. `--only` names settings of the
 reconstruction, so that several processes can share them out. About 25 minutes on two idle cores; `--quick` takes one.
 """
 
 import argparse
+import functools
 import json
 import tempfile
 from collections.abc import Iterator
@@ -37,6 +40,7 @@ from benchmarks.inversion.reconstruction import PROBE_SIGMA, UPDATE_SIGMA, Setti
 from benchmarks.inversion.views import View, views
 from benchmarks.machine import machine
 from sam_adapters import atomic
+from sam_adapters.adapters import AdaptedNetwork
 from sam_adapters.cases import LabelledCase
 from sam_adapters.tuning_slices import TrainingSlice
 
@@ -57,9 +61,12 @@ class Scale:
         own: pictures of the attacker that are tried as start.
         components: unknowns of a picture.
         calls: gradients that one attack may compute.
+        searched: unknowns of a search.
+        search_calls: gradients that a search may compute.
         halves: cases in a probe's half.
         updates: (steps, cases, trials) of the tunings.
         local_steps: steps of the tuning that gives the site local adapters of its own; 0 leaves that out.
+        copies: PSNR in dB of the copies that an attacker may hold.
     """
 
     size: int = 64
@@ -68,12 +75,26 @@ class Scale:
     own: int = 30
     components: int = 64
     calls: int = 140
+    searched: int = 8
+    search_calls: int = 361
     halves: tuple[int, ...] = (1, 2, 4, 8, 16)
     updates: tuple[tuple[int, int, int], ...] = ((1, 2, 4), (4, 4, 3), (24, 7, 2))
     local_steps: int = 24
+    copies: tuple[int, ...] = (60, 50, 40, 30)
 
 
-QUICK = Scale(candidates=6, own=4, components=6, calls=16, halves=(1, 2), updates=((1, 2, 1),), local_steps=0)
+QUICK = Scale(
+    candidates=6,
+    own=4,
+    components=6,
+    calls=16,
+    searched=3,
+    search_calls=41,
+    halves=(1, 2),
+    updates=((1, 2, 1),),
+    local_steps=0,
+    copies=(40,),
+)
 
 
 class Measurement:
@@ -108,18 +129,31 @@ class Measurement:
         shared, projected, every = self.views["shared"], self.views["projected"], self.views["all"]
         probe = projected.of(self.known[number])[0]
         half = projected.of(self.known[(number + np.arange(4)) % self.scale.candidates]).mean(axis=0)
+        few = self.scale.searched
         yield Setting("near", shared, shared.of(self.known[number])[0], near=True)
         yield Setting("shared", shared, shared.of(self.known[number])[0])
-        yield Setting("all", every, every.of(self.known[number])[0])
         yield Setting("projected", projected, probe)
         yield Setting("projected, rule", projected, probe + PROBE_SIGMA * rng.normal(size=probe.shape), PROBE_SIGMA)
-        yield Setting("half of 4", projected, half)
+        simple = self.kept.array(f"simple-{number}", lambda: site.gradient(self.network, self.simple(number)))
+        noise = PROBE_SIGMA * rng.normal(size=probe.shape)
+        yield Setting("search, few unknowns", shared, shared.of(simple)[0], searched=few, simple=True)
+        yield Setting("search, few unknowns, projected", projected, projected.of(simple)[0], searched=few, simple=True)
+        yield Setting("search, few unknowns, projected, rule", projected, projected.of(simple)[0] + noise, searched=few, simple=True)
+        yield Setting("search, shared", shared, shared.of(self.known[number])[0], searched=few)
+        yield Setting("search, all", every, every.of(self.known[number])[0], searched=few)
+        yield Setting("search, projected", projected, probe, searched=few)
+        yield Setting("search, half of 4", projected, half, searched=few)
         for steps, count, trials in self.scale.updates:
             trial = next((trial for trial in range(trials) if number in self.members(steps, count, trial)), None)
             if steps == 1 and trial is not None:
                 seen = unit(self.update(steps, count, trial))
-                yield Setting("update", shared, seen)
-                yield Setting("update, rule", shared, seen + UPDATE_SIGMA * rng.normal(size=seen.shape), UPDATE_SIGMA)
+                yield Setting("search, update", shared, seen, searched=few)
+
+    def simple(self, number: int) -> TrainingSlice:
+        """A slice whose picture is what the first few components of the prior show of the true one."""
+        one = self.slices[number]
+        few = Prior(self.prior.mean, self.prior.basis[: self.scale.searched])
+        return pictures.with_pixels(one, few.picture(few.coefficients(one.pixels[0])))
 
     def reconstructed(self, number: int, only: list[str]) -> Iterator[dict[str, Any]]:
         """The rows of one picture."""
@@ -133,12 +167,14 @@ class Measurement:
                 continue
 
             def solved(setting: Setting = setting) -> NDArray[np.float32]:
-                found = reconstruction.attack(setting, gradient, (zs, raw), truth, scale.calls)
+                found = reconstruction.attack(setting, gradient, (zs, raw), truth, scale.search_calls if setting.searched else scale.calls)
                 return np.array([found.misfits[0], found.misfit, found.calls, *found.z], np.float32)
 
             row = self.kept.array(f"solved-{number}-{setting.name.replace(', ', '-').replace(' ', '-')}", solved)
             misfits = (float(row[0]), float(row[1]))
-            judged = reconstruction.judged(row[3:].astype(np.float64), self.prior, self.slices, number, misfits, int(row[2]))
+            shown = [*self.slices]
+            shown[number] = self.simple(number) if setting.simple else one
+            judged = reconstruction.judged(row[3:].astype(np.float64), self.prior, shown, number, misfits, int(row[2]))
             print(setting.name, judged, flush=True)
             yield {"setting": setting.name, **judged}
 
@@ -162,6 +198,17 @@ class Measurement:
             together.append(identified(fitted(compared, seen, RIDGE + (noise * PROBE_SIGMA) ** 2 * count), members))
         return alone, together
 
+    def copies(self) -> Iterator[dict[str, Any]]:
+        """How exact a guess must be for its gradient to resemble the true one: the pictures with a little noise, the targets known."""
+        view = self.views["projected"]
+        for decibels in self.scale.copies:
+            copied = [pictures.copied(one, decibels, seed=number) for number, one in enumerate(self.slices)]
+            raw = self.kept.rows(f"copies-{decibels}", len(copied), lambda row, copied=copied: site.gradient(self.network, copied[row]))
+            same = (unit(view.of(raw)) * unit(view.of(self.known))).sum(axis=1)
+            alone, together = self._halves(view.of(self.known), view.of(raw), 1, 0.0)
+            quarters = [round(float(value), 3) for value in np.quantile(same, (0.25, 0.5, 0.75))]
+            yield {"psnr": decibels, "cosine_quartiles": quarters, "one by one": mean_of(alone), "together": mean_of(together)}
+
     def identified_probes(self) -> Iterator[dict[str, Any]]:
         """Every kind of probe and attacker."""
         for name in ("all", "shared", "projected"):
@@ -177,11 +224,19 @@ class Measurement:
     def _local(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Gradients at a site with tuned local adapters, and what somebody computes who knows its shared adapters alone."""
         size, count = self.scale.size, self.scale.candidates
-        inside = site.tuned(size, self.cases[:8], self.scale.local_steps, seed=5)
-        outside = site.network(size, site.FIRST_BLOCKS)
-        outside.load_shared(inside.shared_state())
-        true = self.kept.rows("tuned", count, lambda row: site.gradient(inside, self.slices[row]))
-        return true, self.kept.rows("tuned-outside", count, lambda row: site.gradient(outside, self.slices[row]))
+
+        @functools.cache
+        def inside() -> AdaptedNetwork:
+            return site.tuned(size, self.cases[:8], self.scale.local_steps, seed=5)
+
+        @functools.cache
+        def outside() -> AdaptedNetwork:
+            network = site.network(size, site.FIRST_BLOCKS)
+            network.load_shared(inside().shared_state())
+            return network
+
+        true = self.kept.rows("tuned", count, lambda row: site.gradient(inside(), self.slices[row]))
+        return true, self.kept.rows("tuned-outside", count, lambda row: site.gradient(outside(), self.slices[row]))
 
     def identified_updates(self) -> Iterator[dict[str, Any]]:
         """Tunings of a few steps: the gradient of each candidate's largest slice against the way that the shared B went."""
@@ -226,6 +281,7 @@ def main() -> None:
         ]
         result["reconstruction"] = rows
         result["identification"] = [*measured.identified_probes(), *measured.identified_updates()]
+        result["copies"] = list(measured.copies())
         result["machine"] = begun
     text = json.dumps(result, indent=1) + "\n"
     print(text)

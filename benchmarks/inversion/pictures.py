@@ -1,7 +1,7 @@
-"""The patients of the attack, drawn by the demo's virtual hospitals, and what an attacker knows of such pictures beforehand. No patient's data.
+"""The patients of the attack, drawn by the demo's virtual hospitals, and what an attacker knows of such pictures beforehand.
 
-The attacker owns pictures of other patients from the same scanner (same protocol), which is the most he could have: their mean and
-principal components are his prior, and every reconstruction is compared with what that alone gives.
+No patient's data. The attacker owns pictures of other patients from the same scanner (same protocol), which is the most he could have:
+their mean and principal components are his prior, and every reconstruction is compared with what that alone gives.
 """
 
 from collections.abc import Sequence
@@ -93,3 +93,9 @@ def with_pixels(one: TrainingSlice, pixels: NDArray[np.floating]) -> TrainingSli
 def with_target(one: TrainingSlice, target: NDArray[np.float32]) -> TrainingSlice:
     """The slice with another target (S, S)."""
     return TrainingSlice(one.pixels, target, one.filled)
+
+
+def copied(one: TrainingSlice, decibels: float, *, seed: int) -> TrainingSlice:
+    """The slice as somebody may hold it who has no exact copy: with noise that leaves a PSNR of `decibels`."""
+    noise = np.random.default_rng(seed).normal(size=one.target.shape) * 10 ** (-decibels / 20)
+    return with_pixels(one, one.pixels[0] + noise)

@@ -1,5 +1,6 @@
 """Can the picture be had back? The same attack on what a site sends in different settings, beside what the attacker's prior alone gives."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from benchmarks.inversion.control import Perceptron, read_off
 from benchmarks.inversion.likeness import likeness
 from benchmarks.inversion.pictures import Prior, with_pixels
-from benchmarks.inversion.solver import Solution, solve
+from benchmarks.inversion.solver import Solution, search, solve
 from benchmarks.inversion.views import View
 from fed_backend.privacy import HALF_NORM
 from sam_adapters.tuning_slices import TrainingSlice
@@ -33,6 +34,8 @@ class Setting:
         seen: what the site sent.
         noise: standard deviation of the noise that the attacker knows to be in it.
         near: the attacker is given a start near the truth.
+        searched: 0, or the number of unknowns of a search over the first components of the prior.
+        simple: the attacked picture is what those few components show of the true one: nothing in it is beyond the attacker's reach.
     """
 
     name: str
@@ -40,6 +43,8 @@ class Setting:
     seen: Vector
     noise: float = 0.0
     near: bool = False
+    searched: int = 0
+    simple: bool = False
 
 
 def baselines(one: TrainingSlice, prior: Prior, own: NDArray[np.floating]) -> dict[str, dict[str, float]]:
@@ -66,16 +71,24 @@ def attack(
     truth: Vector,
     calls: int,
 ) -> Solution:
-    """Solve for the coefficients of a picture, from the start whose gradient fits best.
+    """Look for the coefficients of a picture (k,): from the start whose gradient fits best, or by search.
 
     Args:
         gradient: coefficients (k,) to the raw gradient.
         starts: coefficients (m, k) and their raw gradients (m, n).
         truth: coefficients of the truth (k,), for `near` only.
     """
+    unknowns = starts[0].shape[1]
+
+    def seen_of(z: Vector) -> Vector:
+        return np.asarray(setting.view.of(gradient(np.concatenate([z, np.zeros(unknowns - len(z))])))[0])
+
+    if setting.searched:
+        found = search(seen_of, setting.seen, setting.searched, calls=calls, seed=0)
+        return dataclasses.replace(found, z=np.concatenate([found.z, np.zeros(unknowns - setting.searched)]))
     fits = np.linalg.norm(setting.view.of(starts[1]) - setting.seen, axis=1)
     start = (1 - NEAR) * truth if setting.near else starts[0][int(fits.argmin())]
-    return solve(lambda z: setting.view.of(gradient(z))[0], setting.seen, start, calls=calls, noise=setting.noise)
+    return solve(seen_of, setting.seen, start, calls=calls, noise=setting.noise)
 
 
 def judged(

@@ -1,12 +1,16 @@
-"""The attack: the coefficients of a picture whose gradient would look like what was seen. Pure numpy.
+"""The attack: the coefficients of a picture whose gradient would look like what was seen, in two ways. Pure numpy.
 
-Levenberg and Marquardt's method on the sum of squares of a maximum a posteriori estimate,
+`solve` is Levenberg and Marquardt's method on the sum of squares of a maximum a posteriori estimate,
 
     |f(z) - seen|² / σ² + |z|²,        z standard normal beforehand (`pictures.Prior`),
 
 with Broyden's updates of the Jacobian ("A class of methods for solving nonlinear simultaneous equations", 1965) between Jacobians by
 differences. It needs first derivatives of the loss only, where descent on pixels needs second ones and thousands of steps. σ is not known
 to the attacker: it follows the misfit down, so that the prior rules at first and what was seen in the end.
+
+`search` is the cross-entropy method (Rubinstein, "The Cross-Entropy Method for Combinatorial and Continuous Optimization", 1999): pictures
+are drawn, and the best of them say where to draw next. It needs no slope, and so gets past jumps and hollows where the first gets stuck;
+but only for a few unknowns.
 """
 
 from collections.abc import Callable
@@ -94,13 +98,27 @@ def solve(
     return Solution(z, history[-1], spent, tuple(history))
 
 
-def expected_error(slopes: Vector, noise: float, weights: Vector) -> float:
-    """Mean squared error that the best estimate of z has on average, weighted; f taken as linear about the truth (van Trees 1968).
+def search(
+    f: Callable[[Vector], Vector], seen: Vector, unknowns: int, *, calls: int, seed: int, draws: int = 40, kept: int = 8
+) -> Solution:
+    """Look for z (unknowns,) with f(z) along `seen`, beginning with draws from the prior.
 
     Args:
-        slopes: Jacobian at the truth (p, k).
-        noise: standard deviation of the noise in each seen value, above 0.
-        weights: (k,), squared norm of each component of the basis over the number of pixels.
+        calls: bound on the calls of f; no round of `draws` is begun that would exceed it.
+        kept: how many of a round's draws decide where the next are made.
     """
-    posterior = np.linalg.inv(slopes.T @ slopes / noise**2 + np.eye(slopes.shape[1]))
-    return float(weights @ np.diag(posterior))
+    rng = np.random.default_rng(seed)
+    centre, spread = np.zeros(unknowns), np.ones(unknowns)
+    size = float(np.linalg.norm(seen))
+    best, history = centre, [float(np.linalg.norm(f(centre) - seen)) / size]
+    spent = 1
+    while spent + draws <= calls:
+        drawn = centre + spread * rng.normal(size=(draws, unknowns))
+        misfits = np.array([np.linalg.norm(f(z) - seen) for z in drawn]) / size
+        spent += draws
+        order = np.argsort(misfits)
+        if misfits[order[0]] < history[-1]:
+            best = drawn[order[0]]
+            history.append(float(misfits[order[0]]))
+        centre, spread = drawn[order[:kept]].mean(axis=0), 1.1 * np.maximum(drawn[order[:kept]].std(axis=0), 0.05)
+    return Solution(best, history[-1], spent, tuple(history))

@@ -1,4 +1,4 @@
-"""What the attacker sees of a gradient: which blocks, in full or projected. Linear maps of raw gradients, scaled as the site scales them."""
+"""What the attacker sees of a gradient: which blocks, in full or projected. Maps of raw gradients, scaled as the site scales them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
