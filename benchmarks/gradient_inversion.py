@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.inversion import pictures, reconstruction, site
-from benchmarks.inversion.identification import Identified, cosines, fitted, identified, mean_of, unit
+from benchmarks.inversion.identification import Identified, identified, mean_of, one_by_one, together, unit
 from benchmarks.inversion.kept import Kept
 from benchmarks.inversion.pictures import Prior
 from benchmarks.inversion.reconstruction import PROBE_SIGMA, UPDATE_SIGMA, Setting
@@ -179,20 +179,23 @@ class Measurement:
         made, compared = view.of(true), view.of(theirs)
         for count in self.scale.halves:
             for noise in NOISES if name == "projected" else (0.0,):
-                alone, together = self._halves(made, compared, count, noise)
-                yield {"seen": name, "cases": count, "noise": noise, "one by one": mean_of(alone), "together": mean_of(together)}
+                alone, joint = self._halves(made, compared, count, noise)
+                yield {"seen": name, "cases": count, "noise": noise, "one by one": mean_of(alone), "together": mean_of(joint)}
 
     def _halves(
         self, made: NDArray[np.float64], compared: NDArray[np.float64], count: int, noise: float
     ) -> tuple[list[Identified], list[Identified]]:
         rng = np.random.default_rng([SEED, count])
-        alone, together = [], []
+        gram, crossed = compared @ compared.T, made @ compared.T
+        alone, joint = [], []
         for _draw in range(DRAWS):
             members = rng.choice(len(made), count, replace=False)
-            seen = made[members].mean(axis=0) + noise * PROBE_SIGMA * rng.normal(size=made.shape[1])
-            alone.append(identified(cosines(compared, seen), members))
-            together.append(identified(fitted(compared, seen, RIDGE + (noise * PROBE_SIGMA) ** 2 * count), members))
-        return alone, together
+            products = crossed[members].mean(axis=0)
+            if noise:
+                products = products + noise * PROBE_SIGMA * (compared @ rng.normal(size=made.shape[1]))
+            alone.append(identified(one_by_one(gram, products), members))
+            joint.append(identified(together(gram, products, RIDGE + (noise * PROBE_SIGMA) ** 2 * count), members))
+        return alone, joint
 
     def copies(self) -> Iterator[dict[str, Any]]:
         """How exact a guess must be for its gradient to resemble the true one: the pictures with a little noise, the targets known."""
@@ -201,9 +204,9 @@ class Measurement:
             copied = [pictures.copied(one, decibels, seed=number) for number, one in enumerate(self.slices)]
             raw = self.kept.rows(f"copies-{decibels}", len(copied), functools.partial(self._gradient_of, copied))
             same = (unit(view.of(raw)) * unit(view.of(self.known))).sum(axis=1)
-            alone, together = self._halves(view.of(self.known), view.of(raw), 1, 0.0)
+            alone, joint = self._halves(view.of(self.known), view.of(raw), 1, 0.0)
             quarters = [round(float(value), 3) for value in np.quantile(same, (0.25, 0.5, 0.75))]
-            yield {"psnr": decibels, "cosine_quartiles": quarters, "one by one": mean_of(alone), "together": mean_of(together)}
+            yield {"psnr": decibels, "cosine_quartiles": quarters, "one by one": mean_of(alone), "together": mean_of(joint)}
 
     def _gradient_of(self, slices: list[TrainingSlice], row: int) -> NDArray[np.float32]:
         return site.gradient(self.network, slices[row])
@@ -240,21 +243,21 @@ class Measurement:
     def identified_updates(self) -> Iterator[dict[str, Any]]:
         """Tunings of a few steps: the gradient of each candidate's largest slice against the way that the shared B went."""
         compared = self.views["shared"].of(self.known)
+        gram = compared @ compared.T
         for steps, count, trials in self.scale.updates:
             for noise in (0.0, 1.0):
-                alone, together, norms = [], [], []
+                alone, joint, norms = [], [], []
                 rng = np.random.default_rng([SEED, steps])
                 for trial in range(trials):
                     seen = self.update(steps, count, trial)
                     norms.append(float(np.linalg.norm(seen)))
                     for _draw in range(20 if noise else 1):
                         noisy = seen * min(1, 1 / norms[-1]) + noise * UPDATE_SIGMA * rng.normal(size=seen.shape) if noise else unit(seen)
-                        alone.append(identified(cosines(compared, noisy), self.members(steps, count, trial)))
-                        together.append(
-                            identified(fitted(compared, noisy, 0.1 + (noise * UPDATE_SIGMA) ** 2), self.members(steps, count, trial))
-                        )
+                        products, members = compared @ noisy, self.members(steps, count, trial)
+                        alone.append(identified(one_by_one(gram, products), members))
+                        joint.append(identified(together(gram, products, 0.1 + (noise * UPDATE_SIGMA) ** 2), members))
                 row = {"seen": f"update of {steps} steps", "cases": count, "noise": noise, "norm": round(float(np.mean(norms)), 3)}
-                yield {**row, "one by one": mean_of(alone), "together": mean_of(together)}
+                yield {**row, "one by one": mean_of(alone), "together": mean_of(joint)}
 
 
 def main() -> None:

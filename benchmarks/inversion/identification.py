@@ -32,17 +32,22 @@ def unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(vectors / np.where(norms > 0, norms, 1), np.float64)
 
 
-def cosines(candidates: NDArray[np.floating], seen: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Cosine of each candidate's vector (N, n) with what was seen (n,), (N,)."""
-    return np.asarray(unit(candidates) @ unit(seen))
+def one_by_one(gram: NDArray[np.floating], products: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Cosine of each candidate's vector with what was seen, up to a common factor, (N,).
+
+    Args:
+        gram: inner products of the candidates' vectors, (N, N), none of them zero.
+        products: inner products of each with what was seen, (N,).
+    """
+    return np.asarray(products / np.sqrt(np.diag(gram)), np.float64)
 
 
-def fitted(candidates: NDArray[np.floating], seen: NDArray[np.floating], ridge: float) -> NDArray[np.float64]:
-    """How much of each candidate's vector (N, n) it takes to make what was seen (n,), all together (ridge regression), (N,).
+def together(gram: NDArray[np.floating], products: NDArray[np.floating], ridge: float) -> NDArray[np.float64]:
+    """How much of each candidate it takes to make what was seen, all together (ridge regression), (N,); arguments as `one_by_one`.
 
     Where many cases were averaged this finds them, and the cosine does not: others' gradients no longer count as noise.
     """
-    return np.asarray(np.linalg.solve(candidates @ candidates.T + ridge * np.eye(len(candidates)), candidates @ seen))
+    return np.asarray(np.linalg.solve(gram + ridge * np.eye(len(gram)), products))
 
 
 def identified(scores: NDArray[np.floating], members: Collection[int]) -> Identified:

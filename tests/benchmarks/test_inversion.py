@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.inversion.control import Perceptron, read_off
-from benchmarks.inversion.identification import cosines, fitted, identified, mean_of
+from benchmarks.inversion.identification import identified, mean_of, one_by_one, together
 from benchmarks.inversion.kept import Kept
 from benchmarks.inversion.likeness import likeness, psnr, ssim
 from benchmarks.inversion.pictures import Prior
@@ -37,8 +37,9 @@ def test_all_together_finds_members_that_hide_among_likes() -> None:
     """The third candidate looks like the sum of the first two more than either does; only the joint fit tells it from them."""
     candidates = np.array([[1.0, 0, 0], [0, 1.0, 0], [0.7, 0.7, 0.1]])
     seen = (candidates[0] + candidates[1]) / 2
-    assert identified(cosines(candidates, seen), [0, 1]).first == 0
-    weights = fitted(candidates, seen, 1e-6)
+    gram, products = candidates @ candidates.T, candidates @ seen
+    assert identified(one_by_one(gram, products), [0, 1]).first == 0
+    weights = together(gram, products, 1e-6)
     assert weights == pytest.approx([0.5, 0.5, 0], abs=1e-2)
     assert identified(weights, [0, 1]).found == 1
 
