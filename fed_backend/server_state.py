@@ -249,20 +249,22 @@ def plan_mixtures(state: ServerState, round: int, receivers: Sequence[str], *, c
     distance = state.distances.select(givers)
     rows = sgca.collaboration_weights(distance, noise, caution=caution) if givers else np.zeros((0, 0))
 
-    newcomers = frozenset(name for name in receivers if name not in givers)
+    row_of = {name: row for row, name in enumerate(givers)}
+    column_of = {name: column for column, name in enumerate(names)}
+    newcomers = frozenset(name for name in receivers if name not in row_of)
     weights = np.zeros((len(receivers), len(names)))
-    columns = [names.index(name) for name in givers]
+    columns = [column_of[name] for name in givers]
+    mean = _mean_weights(state, names, round) if newcomers else None
     for index, name in enumerate(receivers):
         if name in newcomers:
-            precision = _precision(state, names, round)
-            weights[index] = precision / precision.sum() if precision.any() else 1 / len(names)
+            weights[index] = mean
         else:
-            weights[index, columns] = rows[givers.index(name)]
+            weights[index, columns] = rows[row_of[name]]
     mixtures = sgca.mix(clipped.states, weights) if len(receivers) else []
     return MixturePlan(
         mixtures=dict(zip(receivers, mixtures, strict=True)),
         weights={
-            name: {giver: float(weight) for giver, weight in zip(names, row, strict=True) if weight > 0}
+            name: {names[column]: float(row[column]) for column in np.flatnonzero(row > 0)}
             for name, row in zip(receivers, weights, strict=True)
         },
         newcomers=newcomers,
@@ -271,6 +273,12 @@ def plan_mixtures(state: ServerState, round: int, receivers: Sequence[str], *, c
         distance=distance,
         clipped={name: float(scale) for name, scale in zip(names, clipped.scales, strict=True) if scale < 1},
     )
+
+
+def _mean_weights(state: ServerState, names: Sequence[str], round: int) -> NDArray[np.float64]:
+    """The weights of the mean over all, which newcomers are offered."""
+    precision = _precision(state, names, round)
+    return precision / precision.sum() if precision.any() else np.full(len(names), 1 / len(names))
 
 
 def finish_round(state: ServerState, entry: RoundEntry, *, probe_every: int) -> ServerState:
