@@ -81,6 +81,9 @@ class TrustBook:
         return {site: trust for site, trust in sorted(self.sites.items()) if trust.since is not None}
 
 
+Step = Callable[[TrustBook], TrustBook]
+
+
 def with_strike(book: TrustBook, site: str, round: int, reason: str) -> TrustBook:
     """`book` after a check refused the site's update of `round`."""
     known = book.of(site)
@@ -90,7 +93,7 @@ def with_strike(book: TrustBook, site: str, round: int, reason: str) -> TrustBoo
 
 
 def with_plausible(book: TrustBook, site: str, round: int, memory: Sequence[float]) -> TrustBook:
-    """`book` after all checks took the site's update of `round`; the last of `GOOD_UPDATES` ends its quarantine from the next round on."""
+    """`book` after all checks took the site's update of `round`; the last of `GOOD_UPDATES` ends its quarantine."""
     known = book.of(site)
     accepted = (*(item for item in known.accepted if item[0] < round), (round, tuple(memory)))[-MEMORIES:]
     changed = dataclasses.replace(known, accepted=accepted)
@@ -141,7 +144,7 @@ def load(state_folder: Path) -> TrustBook:
         ) from error
 
 
-def change(state_folder: Path, step: Callable[[TrustBook], TrustBook]) -> TrustBook:
+def change(state_folder: Path, step: Step) -> TrustBook:
     """Apply `step` to what is remembered, and write it down.
 
     Raises:
