@@ -75,6 +75,7 @@ def test_the_report_says_all(tmp_path: Path) -> None:
         "epsilon": None,
         "clipped": None,
         "probe_cases": [2, 2],
+        "note": "",
         "seconds": {"update": 0.5, "probe": 0.5, "mixture": 0.5},
     }
     assert report["verdicts"]["B"]["verdict"] == "promoted"
