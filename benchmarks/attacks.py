@@ -16,6 +16,7 @@ Last, how often honest sites are refused over many seeds.
 
 import argparse
 import dataclasses
+import functools
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -305,7 +306,7 @@ def _malformed(move: Move, payload: bytes) -> bytes:
 
 
 def attacks() -> tuple[Attack, ...]:
-    """All of them, in the order of the table."""
+    """All of them, in the order of the table, and an honest member for comparison with those that are hard to tell from one."""
     scaled: Callable[[float], Callable[[], Attacker]] = lambda factor: lambda: Attacker(lambda move: factor * move.honest)  # noqa: E731
     return (
         Attack("sign flip x 8", scaled(-8.0)),
@@ -324,6 +325,7 @@ def attacks() -> tuple[Attack, ...]:
             lambda: Attacker(lambda move: 0.005 + 0.0005 * move.rng.normal(size=len(move.honest))),
             SITES[-2:],
         ),
+        Attack("(an honest member)", Attacker, joins=False),
         Attack("slow drift", lambda: Attacker(_drift), joins=False),
         Attack("backdoor-like", lambda: Attacker(_backdoor), joins=False),
         Attack("old round's message", lambda: Attacker(message=_replayed_message), joins=False),
@@ -349,6 +351,12 @@ class Result:
     honest_refused: int
 
 
+@functools.lru_cache(maxsize=8)
+def reference(seed: int, without: tuple[str, ...], silent: tuple[str, ...], rounds: int, values: int) -> Outcome:
+    """The federation without the attackers."""
+    return run(seed, without=without, silent=silent, rounds=rounds, values=values)
+
+
 def measure(attack: Attack, seed: int = 0, rounds: int = ROUNDS, values: int = VALUES) -> Result:
     """Run an attack, and the federation without it."""
     attackers = {site: attack.make() for site in attack.sites}
@@ -357,10 +365,14 @@ def measure(attack: Attack, seed: int = 0, rounds: int = ROUNDS, values: int = V
         attacker.memory["descent"] = GRADIENT_SHARED * one.shared + GRADIENT_OWN * one.own - GRADIENT_REST * one.rest
     joining = attack.sites if attack.joins else ()
     attacked = run(seed, attackers, joining=joining, rounds=rounds, values=values)
-    without = run(seed, without=joining, silent=attack.sites, rounds=rounds, values=values)
+    without = reference(seed, joining, attack.sites, rounds, values)
     honest = [site for site in SITES if site not in attack.sites]
-    pairs = [(attacked.mixtures[number][site], without.mixtures[number][site]) for number in range(STARTS, rounds + 1) for site in honest
-             if site in attacked.mixtures[number]]
+    pairs = [
+        (attacked.mixtures[number][site], without.mixtures[number][site])
+        for number in range(STARTS, rounds + 1)
+        for site in honest
+        if site in attacked.mixtures[number]
+    ]
     means = [(attacked.fedavg[number], without.fedavg[number]) for number in range(STARTS, rounds + 1)]
     said = [(number, reason) for number, site, reason in attacked.refusals if site not in honest]
     noted = [text for _, site, text in attacked.notes if site not in honest]
