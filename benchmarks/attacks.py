@@ -9,8 +9,8 @@ From round 3 on the attackers (the last site, or the last two) do what they do; 
 past were honest members before.
 
 Reported for each: what was said and when, the largest relative L2 distance between an honest site's mixture and the one that it gets in a federation
-without the attackers (they never join, or they fall silent in round 3), in any round from the attack on, and the same for plain FedAvg, the mean weighted
-by cases of whatever arrives.
+without the attackers, in any round from the attack on, and the same for plain FedAvg, the mean weighted by cases of whatever arrives. Attacks that are not
+refused are compared with the same member's going on honestly.
 Last, how often honest sites are refused over many seeds.
 """
 
@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,12 +253,16 @@ def _fedavg(arrived: Mapping[str, tuple[int, FloatArray]]) -> FloatArray:
 
 @dataclass(frozen=True)
 class Attack:
-    """`make` gives a fresh attacker for each of `sites`; `joins`: they become members when the attack begins."""
+    """`make` gives a fresh attacker for each of `sites`.
+
+    `beside`: what the federation without the attack is: one in which they are `never` members (and join when the attack begins), fall
+    `silent` when it begins, or go on as `honest` members.
+    """
 
     name: str
     make: Callable[[], Attacker]
     sites: tuple[str, ...] = (SITES[-1],)
-    joins: bool = True
+    beside: Literal["never", "silent", "honest"] = "never"
 
 
 def _drift(move: Move) -> FloatArray:
@@ -273,7 +277,9 @@ def _backdoor(move: Move) -> FloatArray:
 
 
 def _replayed_message(move: Move, payload: bytes) -> bytes:
-    return bytes(move.memory.setdefault("first", payload))
+    """A good message of an earlier round, as it was."""
+    layout = schema(len(move.honest))
+    return wire.encode_update(wire.UpdateMessage(move.site, 1, 40, AdapterState.from_vector(layout, move.honest.astype(np.float32))))
 
 
 def _replayed_values(move: Move) -> FloatArray:
@@ -325,11 +331,11 @@ def attacks() -> tuple[Attack, ...]:
             lambda: Attacker(lambda move: 0.005 + 0.0005 * move.rng.normal(size=len(move.honest))),
             SITES[-2:],
         ),
-        Attack("(an honest member)", Attacker, joins=False),
-        Attack("slow drift", lambda: Attacker(_drift), joins=False),
-        Attack("backdoor-like", lambda: Attacker(_backdoor), joins=False),
-        Attack("old round's message", lambda: Attacker(message=_replayed_message), joins=False),
-        Attack("old round's adapters as new", lambda: Attacker(_replayed_values), joins=False),
+        Attack("(an honest member)", Attacker, beside="silent"),
+        Attack("slow drift", lambda: Attacker(_drift), beside="honest"),
+        Attack("backdoor-like", lambda: Attacker(_backdoor), beside="honest"),
+        Attack("old round's message", lambda: Attacker(message=_replayed_message), beside="silent"),
+        Attack("old round's adapters as new", lambda: Attacker(_replayed_values), beside="honest"),
         Attack("another site's name", lambda: Attacker(name=SITES[0])),
         Attack("honest probe, poisoned update", lambda: Attacker(_climb)),
         Attack("probe that claims no noise", lambda: Attacker(probe=_same_halves)),
@@ -363,9 +369,10 @@ def measure(attack: Attack, seed: int = 0, rounds: int = ROUNDS, values: int = V
     for site, attacker in attackers.items():
         one = tunings(seed, values)[site]
         attacker.memory["descent"] = GRADIENT_SHARED * one.shared + GRADIENT_OWN * one.own - GRADIENT_REST * one.rest
-    joining = attack.sites if attack.joins else ()
+    joining = attack.sites if attack.beside == "never" else ()
+    silent = attack.sites if attack.beside == "silent" else ()
     attacked = run(seed, attackers, joining=joining, rounds=rounds, values=values)
-    without = reference(seed, joining, attack.sites, rounds, values)
+    without = reference(seed, joining, silent, rounds, values)
     honest = [site for site in SITES if site not in attack.sites]
     pairs = [
         (attacked.mixtures[number][site], without.mixtures[number][site])
