@@ -5,7 +5,8 @@
 In one process, with the default base's 52,992 values a site and a probe of 4,096 numbers a half; nothing travels. Of SGCA are timed: the
 common state, the statistics of the probe, and weights with mixtures, as `fed_backend.server_state` runs them, once for sites that are all
 alike (every mixture is made of everybody: the most work) and once for groups of eight. Beside it: Flower's `aggregate_arrayrecords`, which
-makes one mean for everybody; the messages' decoding and encoding; saving the state. The best of the repeats counts; memory is the growth of the
+makes one mean for everybody; the messages' decoding and encoding; saving the state. The best of the repeats counts. `cpu` is the processor time
+of all threads, the best too: what to go by where other work runs on the machine (`machine.load_before` says so). Memory is the growth of the
 process's peak while the statistics, weights and mixtures are made.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import json
 import resource
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,12 +66,13 @@ def sgca_seconds(state: ServerState, *, alike: bool, repeats: int) -> dict[str, 
     """Seconds of the parts of SGCA, and their sum."""
     replies, names = probe_replies(state, alike=alike), list(state.sites)
     probed = server_state.with_probe(state, ROUND, replies)
-    parts = {
-        "common_state": best(lambda: server_state.common_state_of(state, ROUND), repeats),
-        "statistics": best(lambda: server_state.with_probe(state, ROUND, replies), repeats),
-        "weights_and_mixtures": best(lambda: server_state.plan_mixtures(probed, ROUND, names), repeats),
-    }
-    return parts | {"total": round(sum(parts.values()), 4)}
+    actions = (
+        lambda: server_state.common_state_of(state, ROUND),
+        lambda: server_state.with_probe(state, ROUND, replies),
+        lambda: server_state.plan_mixtures(probed, ROUND, names),
+    )
+    parts = {name: best(action, repeats) for name, action in zip(("common_state", "statistics", "weights_and_mixtures"), actions, strict=True)}
+    return parts | {"total": round(sum(parts.values()), 4), "cpu": round(sum(processor_time(action, repeats) for action in actions), 4)}
 
 
 def flower_seconds(state: ServerState, repeats: int) -> float:
@@ -116,6 +119,16 @@ def peak_mib() -> float:
 def best(action: Callable[[], object], repeats: int) -> float:
     """Seconds of the fastest of `repeats` calls."""
     return round(min(elapsed(action) for _ in range(repeats)) / 1e3, 5)
+
+
+def processor_time(action: Callable[[], object], repeats: int) -> float:
+    """Processor seconds of all threads, of the cheapest of `repeats` calls."""
+    found = []
+    for _ in range(repeats):
+        begun = time.process_time()
+        action()
+        found.append(time.process_time() - begun)
+    return min(found)
 
 
 def cost(sites: int, repeats: int) -> dict[str, Any]:
