@@ -412,7 +412,10 @@ def honest_refusals(seeds: int, rounds: int = ROUNDS, values: int = VALUES) -> d
 
 def table(results: Sequence[Result], rates: Mapping[str, int]) -> str:
     """The table of docs/robustness.md."""
-    lines = ["| attack | refused in its | quarantine | others' mixtures change by | plain FedAvg by | what is said |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| attack | refused in its | quarantine | others' mixtures change by | plain FedAvg by | what is said |",
+        "|---|---|---|---|---|---|",
+    ]
     for one in results:
         when = "-" if one.first_refused is None else f"round {one.first_refused - STARTS + 1}"
         fedavg = "destroyed" if np.isinf(one.fedavg) else f"{100 * one.fedavg:.0f} %"
@@ -431,20 +434,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds of a run, at least {STARTS} (default {ROUNDS})")
+    parser.add_argument("--values", type=int, default=VALUES, help=f"values of an adapter, a multiple of 8 (default {VALUES})")
     parser.add_argument("--seeds", type=int, default=100, help="federations of honest sites (default 100)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/attacks.json"), help="JSON file to write")
     parser.add_argument("--table", type=Path, help="Markdown file whose table is replaced")
     options = parser.parse_args(arguments)
     results = []
     for attack in attacks():
-        results.append(one := measure(attack, rounds=options.rounds))
+        results.append(one := measure(attack, rounds=options.rounds, values=options.values))
         print(f"{one.name}: {one.deviation:.4f} (FedAvg {one.fedavg:.3g}), honest refused {one.honest_refused}. {one.verdict}", flush=True)
-    rates = honest_refusals(options.seeds, options.rounds)
+    rates = honest_refusals(options.seeds, options.rounds, options.values)
+    write(results, rates, options)
+
+
+def write(results: Sequence[Result], rates: Mapping[str, int], options: argparse.Namespace) -> None:
+    """Print the table, and write it to where the options say."""
     text = table(results, rates)
     print(text)
     figures = [{**dataclasses.asdict(one), "fedavg": None if np.isinf(one.fedavg) else one.fedavg} for one in results]
     options.out.write_text(
-        json.dumps({"rounds": options.rounds, "attacks": figures, "honest": rates, "machine": machine()}, indent=1) + "\n", encoding="utf-8"
+        json.dumps(
+            {"rounds": options.rounds, "values": options.values, "attacks": figures, "honest": rates, "machine": machine()}, indent=1
+        )
+        + "\n",
+        encoding="utf-8",
     )
     if options.table:
         old = options.table.read_text(encoding="utf-8")

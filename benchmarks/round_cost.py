@@ -71,7 +71,9 @@ def sgca_seconds(state: ServerState, *, alike: bool, repeats: int) -> dict[str, 
         lambda: server_state.with_probe(state, ROUND, replies),
         lambda: server_state.plan_mixtures(probed, ROUND, names),
     )
-    parts = {name: best(action, repeats) for name, action in zip(("common_state", "statistics", "weights_and_mixtures"), actions, strict=True)}
+    parts = {
+        name: best(action, repeats) for name, action in zip(("common_state", "statistics", "weights_and_mixtures"), actions, strict=True)
+    }
     return parts | {"total": round(sum(parts.values()), 4), "cpu": round(sum(processor_time(action, repeats) for action in actions), 4)}
 
 
@@ -159,7 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for sites in options.sites:
         rows.append(row := cost(sites, options.repeats))
         alike, groups = row["sgca_all_alike"]["total"], row["sgca_groups_of_8"]["total"]
-        print(f"{sites:5d} sites: SGCA {alike:.3f} s (all alike), {groups:.3f} s (groups of 8), FedAvg {row['flower_fedavg']:.3f} s", flush=True)
+        print(
+            f"{sites:5d} sites: SGCA {alike:.3f} s (all alike), {groups:.3f} s (groups of 8), FedAvg {row['flower_fedavg']:.3f} s",
+            flush=True,
+        )
     result = {"values": SCHEMA.size, "probe": PROBE_SIZE, "repeats": options.repeats, "rows": rows, "machine": machine()}
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

@@ -124,7 +124,9 @@ def check_copies(memories: Mapping[str, Sequence[float]], sent: Mapping[str, Seq
         near = [name for other, names in groups.items() if abs(other - size) <= 2 * SAME * size for name in names]
         twins = [name for name in near if name != site and is_same(memory, own[name])]
         if twins:
-            found[site] = f"Its adapters are those of {', '.join(sorted(twins)[:3])}: tunings of different hospitals never agree to the digit."
+            found[site] = (
+                f"Its adapters are those of {', '.join(sorted(twins)[:3])}: tunings of different hospitals never agree to the digit."
+            )
     return found
 
 

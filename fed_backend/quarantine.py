@@ -72,9 +72,7 @@ class TrustBook:
         Args:
             last_rounds: site -> the round of the adapters that the server has.
         """
-        return frozenset(
-            site for site, number in last_rounds.items() if self.of(site).since is not None or number in self.of(site).strikes
-        )
+        return frozenset(site for site, number in last_rounds.items() if self.of(site).since is not None or number in self.of(site).strikes)
 
     def quarantined(self) -> dict[str, SiteTrust]:
         """The sites in quarantine."""

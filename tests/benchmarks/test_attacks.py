@@ -25,7 +25,12 @@ SAID = {
     "oversized payload": "expected at most",
     "malformed bytes": "",
 }
-TAKEN = {"old round's adapters as new": "went back to the adapters", "slow drift": "Taken", "backdoor-like": "Taken", "(an honest member)": "Taken"}
+TAKEN = {
+    "old round's adapters as new": "went back to the adapters",
+    "slow drift": "Taken",
+    "backdoor-like": "Taken",
+    "(an honest member)": "Taken",
+}
 
 
 def measured(attack: Attack) -> Result:
@@ -49,7 +54,7 @@ def test_what_no_check_can_see_is_taken_and_does_not_cost_honest_sites_their_pla
     assert TAKEN[name] in result.verdict
     assert result.honest_refused == 0
     if name != "(an honest member)":  # which moves the others' mixtures, as it should
-        assert result.deviation < 0.15
+        assert result.deviation <= 1.1 * result.fedavg
 
 
 def test_every_attack_is_looked_at() -> None:
