@@ -2,14 +2,19 @@
 
     python -m benchmarks.attacks [--rounds 6] [--seeds 100] [--out FILE.json] [--table docs/robustness.md]
 
-Eight sites run whole rounds through `federated_round`, with real messages, checks, SGCA and quarantine. Their tuning is simulated and made to
+Eight sites run whole rounds through `federated_round`, with real messages, checks, SGCA and quarantine. Their tuning is simulated
+and made to
 look like real ones (see `docs/robustness.md`): adapters grow from zero with the square root of the tunings, those of two sites have a
-cosine of about 0.15 after the first round and more later, an adapter and the site's own gradient about -0.1, the two halves of a probe 0.3 to 0.6.
-From round 3 on the attackers (the last site, or the last two) do what they do; every attack runs on the same draws. Most join in that round; those that need a
+cosine of about 0.15 after the first round and more later, an adapter and the site's own gradient about -0.1, the two halves of a
+probe 0.3 to 0.6.
+From round 3 on the attackers (the last site, or the last two) do what they do; every attack runs on the same draws. Most join in
+that round; those that need a
 past were honest members before.
 
-Reported for each: what was said and when, the largest relative L2 distance between an honest site's mixture and the one that it gets in a federation
-without the attackers, in any round from the attack on, and the same for plain FedAvg, the mean weighted by cases of whatever arrives. Attacks that are not
+Reported for each: what was said and when, the largest relative L2 distance between an honest site's mixture and the one that it
+gets in a federation
+without the attackers, in any round from the attack on, and the same for plain FedAvg, the mean weighted by cases of whatever
+arrives. Attacks that are not
 refused are compared with the same member's going on honestly.
 Last, how often honest sites are refused over many seeds.
 """
@@ -30,7 +35,6 @@ from numpy.typing import NDArray
 from benchmarks.machine import machine
 from fed_backend import server_state, wire
 from fed_backend.federated_round import FederatedRound, SiteAnswer, Value
-from fed_backend.plausibility import cosine
 from fed_backend.projection import project
 from fed_backend.run_config import FederationSettings
 from sam_adapters.schema import AdapterSchema, AdapterState, TensorSpec
@@ -211,7 +215,7 @@ def _forged(name: str, number: int, cases: int, layout: AdapterSchema, vector: N
     """What our own encoder refuses to write: a well-formed message with values that are not finite."""
     header = {"site": name, "round": number, "cases": cases, "base": layout.base, "schema": layout.id, "count": layout.size}
     with np.errstate(over="ignore"):
-        return wire._sealed("update", wire.PLAIN_VERSION, header, vector.astype("<f2").tobytes())  # noqa: SLF001 - the attack is below the encoder
+        return wire._sealed("update", wire.PLAIN_VERSION, header, vector.astype("<f2").tobytes())
 
 
 def _probe(

@@ -5,8 +5,10 @@
 In one process, with the default base's 52,992 values a site and a probe of 4,096 numbers a half; nothing travels. Of SGCA are timed: the
 common state, the statistics of the probe, and weights with mixtures, as `fed_backend.server_state` runs them, once for sites that are all
 alike (every mixture is made of everybody: the most work) and once for groups of eight. Beside it: Flower's `aggregate_arrayrecords`, which
-makes one mean for everybody; the messages' decoding and encoding; saving the state. The best of the repeats counts. `cpu` is the processor time
-of all threads, the best too: what to go by where other work runs on the machine (`machine.load_before` says so). Memory is the growth of the
+makes one mean for everybody; the messages' decoding and encoding; saving the state. The best of the repeats counts. `cpu` is the
+processor time
+of all threads, the best too: what to go by where other work runs on the machine (`machine.load_before` says so). Memory is the
+growth of the
 process's peak while the statistics, weights and mixtures are made.
 """
 

@@ -109,7 +109,8 @@ def check_copies(memories: Mapping[str, Sequence[float]], sent: Mapping[str, Seq
 
     Args:
         memories: `memory_of` every update with cases.
-        sent: that of the mixture each site was last sent. Sites that send back what they were sent are let be: two newcomers are sent the same.
+        sent: that of the mixture each site was last sent. Sites that send back what they were sent are let be: two newcomers are
+        sent the same.
 
     Returns:
         Site -> sentence.
@@ -178,7 +179,8 @@ def agreement_with_probe(update: NDArray[np.floating], halves: Halves) -> tuple[
 def check_evidence(evidence: Evidence, probe_size: int) -> str | None:
     """Whether an update works against its own probe, or nothing at all speaks for it.
 
-    Refused is an update of which its own gradient says that it harms its own cases; and one that agrees with none of the other sites' adapters, its own
+    Refused is an update of which its own gradient says that it harms its own cases; and one that agrees with none of the other
+    sites' adapters, its own
     gradient, and its own past, as far as there are any to compare with: at least one of the last two must be there.
     """
     chance = 1 / np.sqrt(probe_size)

@@ -1,7 +1,9 @@
 """Who is not believed at present, and why: what the server remembers of its checks, in one atomic file. No torch.
 
-A site whose update is refused by a check of `plausibility` gives nothing with that update. The second time within ten rounds it is in quarantine:
-its messages are still read and judged, but none of its adapters, old or new, enters a mixture. It ends by itself after three plausible updates
+A site whose update is refused by a check of `plausibility` gives nothing with that update. The second time within ten rounds it is
+in quarantine:
+its messages are still read and judged, but none of its adapters, old or new, enters a mixture. It ends by itself after three
+plausible updates
 in a row, or when the operator releases it. Nobody is shut out for ever.
 
 Every step may be repeated for the same round without changing the result. The file <state>/quarantine.json is changed under a lock
@@ -50,7 +52,8 @@ class SiteTrust:
     sent: tuple[float, ...] = ()
 
     def first_seen(self, memory: Sequence[float]) -> int | None:
-        """The round in which these adapters were first taken, if the site has sent others since; None for new ones and for the last ones again."""
+        """The round in which these adapters were first taken, if the site has sent others since; None for new ones and for the
+        last ones again."""
         rounds = [number for number, known in self.accepted if is_same(known, memory)]
         last = self.accepted[-1][0] if self.accepted else None
         return rounds[0] if rounds and rounds[-1] != last else None

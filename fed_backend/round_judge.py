@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fed_backend import plausibility, quarantine
 from fed_backend.plausibility import Evidence, Halves
+from fed_backend.projection import project
 from fed_backend.quarantine import TrustBook
 from fed_backend.server_state import ServerState
 from fed_backend.wire import UpdateMessage
@@ -122,7 +123,7 @@ class RoundJudge:
         halves, past = self._halves.get(site), self._past.get(site)
         gradient, against = math.nan, math.nan
         if halves is not None and state.to_vector().any():
-            projected = plausibility.project(state.to_vector(), seed=probe_seed, size=len(halves.a))
+            projected = project(state.to_vector(), seed=probe_seed, size=len(halves.a))
             gradient, against = plausibility.agreement_with_probe(projected, halves)
         history = math.nan if past is None else plausibility.cosine(state.to_vector(), past.to_vector())
         return Evidence(others, gradient, against, history)

@@ -140,7 +140,7 @@ def mix(states: Sequence[AdapterState], weights: ArrayLike) -> list[AdapterState
     if not len(W):
         return []
     used = np.flatnonzero(W.any(axis=0))  # an adapter that nobody gets is not even read
-    sums = _weighted_sums([states[index] for index in used], W[:, used] / W.sum(axis=1, keepdims=True))
+    sums = _weighted_sums([states[int(index)] for index in used], W[:, used] / W.sum(axis=1, keepdims=True))
     return [AdapterState.from_vector(schema, row) for row in sums]
 
 
@@ -380,7 +380,8 @@ def _fill(D: FloatArray, cost: FloatArray) -> FloatArray:
 def _weighted_sums(states: Sequence[AdapterState], weights: FloatArray) -> NDArray[np.float32]:
     """All Σ_j w_ij x_j, (m, size), in float64 and rounded once.
 
-    Memory is linear in the number of states: their values are gone through in slabs. One matrix product a slab instead of a loop over pairs.
+    Memory is linear in the number of states: their values are gone through in slabs. One matrix product a slab instead of a loop
+    over pairs.
     """
     result = np.empty((len(weights), states[0].schema.size), np.float32)
     width = max(_SLAB_VALUES // max(len(states), len(weights)), 1)
