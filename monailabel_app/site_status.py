@@ -20,6 +20,9 @@ def site_status(app: "FedSCALabelApp") -> dict[str, Any]:
     version = engine.active_version()
     scores = app.scores.of(version)
     last = registry.last_tuning()
+    # In this order: a tuning that begins between the two is then told twice for a moment, and not left out.
+    waiting = app.tuning_queue.waiting
+    running = app.tuning_queue.running
     return {
         "site": settings.name,
         "active": version,
@@ -29,16 +32,16 @@ def site_status(app: "FedSCALabelApp") -> dict[str, Any]:
         "engine": engine.engine_name(),
         "embeddings": engine.embeddings.figures(),
         "image_size": settings.image_size,
-        "queue": {"infer": engine.running_requests, "tuning": app.tuning_queue.waiting},
+        "queue": {"infer": engine.running_requests, "tuning": waiting},
         "prefetch": asdict(app.fast.prefetcher.counts()),
         "jobs": asdict(app.fast.jobs.counts()),
         "results": {"held": len(app.fast.results), "bytes": app.fast.results.nbytes},
         "tuning": {
-            "running": app.tuning_queue.running,
-            "waiting": app.tuning_queue.waiting,
+            "running": running,
+            "waiting": waiting,
             "automatic": app.tuning_queue.automatic and settings.tune_after > 0,
             "next": app.tuning_queue.decide(counts.train).reason,
-            "progress": _progress(app.configuration.site, running=app.tuning_queue.running or (last is not None and last.running)),
+            "progress": _progress(app.configuration.site, running=running or (last is not None and last.running)),
             "last": _tuning(last),
         },
         "labels": counts.to_dict(),
