@@ -55,7 +55,8 @@ class Timetable:
         """The first due time after `moment`; None if there is none within four years, or none at all."""
         if self._trigger is None:
             return None
-        after, limit = moment.astimezone(UTC), moment.astimezone(UTC) + _HORIZON
+        after: datetime.datetime = moment.astimezone(UTC)
+        limit = after + _HORIZON
         for _ in range(_MOST_LEFT_OUT):
             fire = self._trigger.get_next_fire_time(None, (after + _TICK).astimezone(self.zone))
             if fire is None:
