@@ -45,9 +45,7 @@ class ProcessStarter:
         """Start one."""
         tether = [sys.executable, "-m", "fed_backend.schedule.tether", str(os.getpid())]
         return ChildProcess(
-            subprocess.Popen(
-                [*tether, *argv], env=marked(environment, self.state), stdin=subprocess.DEVNULL, start_new_session=True
-            )
+            subprocess.Popen([*tether, *argv], env=marked(environment, self.state), stdin=subprocess.DEVNULL, start_new_session=True)
         )
 
 
