@@ -36,7 +36,7 @@ class FederationSettings:
         mixture_seconds: wait for the verdicts on the mixtures (each site evaluates them).
         probe_every: compare the sites' gradients every so many rounds; the first round always does.
         projection_size: numbers to which a gradient is projected.
-        caution: κ of SGCA.
+        caution: of SGCA (its κ): larger mixes more sites, 0 only the most similar.
         encoding: of what travels: `fp16` (at most 110 kB each way, site and round) or `int8` (at most 40 kB).
     """
 

@@ -45,9 +45,7 @@ def place_of(field: str) -> tuple[str, str]:
 def agreed_keys() -> list[Key]:
     """A key for every field, in the order of sections and fields."""
     about = abouts()
-    keys = [
-        Key(*place_of(field.name), field.default, about.get(field.name, ""), field.name) for field in dataclasses.fields(FederationSettings)
-    ]
+    keys = [Key(*place_of(name), default, about.get(name, ""), name) for name, default in dataclasses.asdict(FederationSettings()).items()]
     order = list(dict.fromkeys(key.section for key in keys))
     return sorted(keys, key=lambda key: order.index(key.section))
 

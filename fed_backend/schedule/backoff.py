@@ -1,4 +1,4 @@
-"""How long to wait before something that ended is started again: 1, 2, 4 … seconds, at most a minute; from the start after a steady minute."""
+"""How long to wait before something that ended is started again: 1, 2, 4 … seconds, at most a minute; 1 again after a steady minute."""
 
 from dataclasses import dataclass
 

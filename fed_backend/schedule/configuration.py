@@ -241,12 +241,12 @@ class _Reader:
             return None, None
 
     def _folder(self, values: Mapping[tuple[str, str], Any]) -> Path:
-        return (self.path.parent / values["server", "state"]).resolve()
+        return (self.path.parent / str(values["server", "state"])).resolve()
 
     def _file(self, section: str, name: str, values: Mapping[tuple[str, str], Any]) -> Path | None:
         if not values[section, name]:
             return None
-        path = (self.path.parent / values[section, name]).resolve()
+        path = (self.path.parent / str(values[section, name])).resolve()
         self._expect(path.is_file(), section, name, values[section, name], f"a file that exists ({path} does not)")
         return path
 
@@ -256,7 +256,7 @@ def _meant(wrong: str, names: list[str], elsewhere: str = "") -> str:
     if elsewhere:
         return f": it belongs to [{elsewhere}]"
     close = difflib.get_close_matches(wrong, names, n=1)
-    return f": did you mean {close[0]}?" if close else f", expected one of {', '.join(names)}"
+    return f": perhaps {close[0]} was meant" if close else f", expected one of {', '.join(names)}"
 
 
 def _elsewhere(name: str, keys: list[Key]) -> str:

@@ -8,8 +8,8 @@ from fed_backend.schedule.server_keys import all_keys
 _WIDTH = 110
 _HEAD = """
 FedSCA Label: a federation's server. After a change: fedsca server check-config, then start the server again.
-A key that is left out takes the value that stands here. Federation, rounds and privacy are the agreement with the sites: after a change of
-base, rank or shared_depth the federation begins anew, and sites need to be told (fedsca server bundle).
+A key that is left out takes its default. What is agreed with the sites is told to them in bundles (fedsca server bundle).
+Base, rank and shared_depth are fixed once the first round has run.
 """
 _SECTIONS = {
     "federation": "What every site agrees to.",
