@@ -7,6 +7,7 @@ Whatever goes wrong at a site comes back as a sentence in the reply (`refusal`),
 and names of cases are taken out of it.
 """
 
+import json
 import time
 from collections.abc import Callable
 from logging import ERROR, INFO
@@ -17,10 +18,14 @@ from flwr.clientapp import ClientApp
 from flwr.common import log
 
 from fed_backend import client_site
+from fed_backend.audit_anchors import ANCHOR_FIELD, SERVER_ANCHOR, anchor_in
 from fed_backend.client_site import Member, RoundInfo
-from fed_backend.errors import RoundError
+from fed_backend.errors import PrivacyError, RoundError
 from fed_backend.exchange import Fields, Value, fields_of, to_content
+from fed_backend.outgoing import Door
 from fed_backend.payload_codec import ENCODINGS
+from fed_backend.privacy import PrivacyRule, rule_from
+from sam_adapters.audit import AuditLog
 from sam_adapters.errors import FedscaError
 
 app = ClientApp()
@@ -46,8 +51,12 @@ def mixture(message: Message, context: Context) -> Message:
 
 
 def _update(member: Member, info: RoundInfo, fields: Fields) -> dict[str, Value]:
+    anchor = anchor_in(fields)
+    if anchor is not None:
+        AuditLog(member.site.audit_file).record(SERVER_ANCHOR, who=info.name, anchor=anchor, round=info.round)
     reply = client_site.collect_update(member, info)
-    return {"payload": reply.payload, "version": reply.version, "cases": reply.cases}
+    said: dict[str, Value] = {"version": reply.version, "cases": reply.cases, "receives_only": reply.receives_only}
+    return {"payload": reply.payload, **said} | ({} if reply.epsilon is None else {"epsilon": reply.epsilon})
 
 
 def _probe(member: Member, info: RoundInfo, fields: Fields) -> dict[str, Value]:
@@ -58,8 +67,9 @@ def _mixture(member: Member, info: RoundInfo, fields: Fields) -> dict[str, Value
     if fields.get("kind") == "refused":
         client_site.note_refusal(member, info, str(fields.get("reason", "")))
         return {"noted": True}
+    door = Door.open(member.site, info.privacy)  # first: with a broken policy nothing leaves, this verdict neither
     reply = client_site.receive_mixture(member, info, _payload(fields))
-    return {
+    verdict = {
         "verdict": reply.verdict,
         "reason": client_site.redacted(reply.reason, member),
         "active_before": reply.active_before,
@@ -67,6 +77,7 @@ def _mixture(member: Member, info: RoundInfo, fields: Fields) -> dict[str, Value
         "active_after": reply.active_after,
         "figures": client_site.public_figures(reply.figures),
     }
+    return dict(door.verdict(verdict, info.round))
 
 
 def _reply(message: Message, context: Context, answer: Answer) -> Message:
@@ -77,7 +88,8 @@ def _reply(message: Message, context: Context, answer: Answer) -> Message:
         request = fields_of(message)
         member = _member(context)
         fields["site"] = member.name
-        fields |= _answered(answer, member, _info(request, context), request)
+        fields |= _answered(answer, member, request, context)
+        fields[ANCHOR_FIELD] = AuditLog(member.site.audit_file).head()
     except FedscaError as error:  # there is no site to speak of
         log(ERROR, "%s", error)
         fields["refusal"] = "Its site directory or the message cannot be used: see the SuperNode's output."
@@ -86,10 +98,10 @@ def _reply(message: Message, context: Context, answer: Answer) -> Message:
     return Message(to_content(fields), reply_to=message)
 
 
-def _answered(answer: Answer, member: Member, info: RoundInfo, request: Fields) -> dict[str, Value]:
+def _answered(answer: Answer, member: Member, request: Fields, context: Context) -> dict[str, Value]:
     """The answer, or why there is none; the full error stays in this machine's log."""
     try:
-        return answer(member, info, request)
+        return answer(member, _info(request, context), request)
     except FedscaError as error:
         log(ERROR, "%s", error)
         return {"refusal": client_site.redacted(str(error), member)}
@@ -114,8 +126,19 @@ def _info(request: Fields, context: Context) -> RoundInfo:
     encoding = request.get("encoding")
     if encoding is not None and encoding not in ENCODINGS:
         raise RoundError(f"The server asks for encoding {encoding!r}, expected {' or '.join(ENCODINGS)}: update the older side.")
-    named = {key: str(value) for key, value in values.items()}
-    return RoundInfo(round=number, run=str(context.run_id), encoding=encoding, **named)
+    texts = {key: str(value) for key, value in values.items()}
+    return RoundInfo(round=number, run=str(context.run_id), encoding=encoding, privacy=_asked(request), **texts)
+
+
+def _asked(request: Fields) -> PrivacyRule | None:
+    """The privacy rule that the server asks for; one that cannot be read raises, so that nothing leaves."""
+    text = request.get("privacy")
+    if text is None:
+        return None
+    try:
+        return rule_from(json.loads(str(text)), "The server's privacy rule")
+    except ValueError as error:
+        raise PrivacyError(f"The server's privacy rule cannot be read ({error}): nothing leaves.") from error
 
 
 def _payload(fields: Fields) -> bytes:

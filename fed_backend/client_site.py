@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 
 from fed_backend import site_memory, wire
-from fed_backend.errors import RoundError
+from fed_backend.errors import BudgetSpentError, PolicyError, RoundError
+from fed_backend.outgoing import Door
 from fed_backend.payload_codec import Encoding
+from fed_backend.privacy import PrivacyRule
 from fed_backend.projection import project
 from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
 from fed_backend.site_memory import MEMORY_FILE, SiteMemory
@@ -58,6 +60,7 @@ class RoundInfo:
         base: sha256 of the federation's base.
         schema: id of its adapter layout.
         encoding: of the payloads that the server asks for; None from a server that knows version 1 of the wire format only.
+        privacy: the privacy rule that it asks of every site; None if it asks for none.
     """
 
     federation: str
@@ -67,6 +70,7 @@ class RoundInfo:
     base: str
     schema: str
     encoding: Encoding | None = None
+    privacy: PrivacyRule | None = None
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,17 @@ class Member:
 
 @dataclass(frozen=True)
 class UpdateReply:
-    """An update's bytes, the version they were read from (`base` if there is none) and the cases they stand for."""
+    """An update's bytes, the version they are of (`base` if there is none, "" if the site keeps it), and the cases behind them.
+
+    `receives_only`: why the update is zeros that stand for nothing, as a sentence; "" if the site gives. `epsilon`: what the site has
+    spent of its privacy, None without a rule.
+    """
 
     payload: bytes
     version: str
     cases: int
+    receives_only: str = ""
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True)
@@ -128,21 +138,23 @@ class MixtureReply:
 def collect_update(member: Member, info: RoundInfo) -> UpdateReply:
     """The site's shared adapters and case count.
 
-    A site without a version of its own sends zeros and 0 cases, whatever it has labelled: it has nothing to give yet.
+    A site without a version of its own sends zeros and 0 cases, whatever it has labelled: it has nothing to give yet. So does one whose
+    privacy budget is spent, or that has fewer cases than its policy wants: it only receives.
 
     Raises:
         RoundError: the federation uses another base or layout than this site.
+        PolicyError, PrivacyError: nothing may leave; see `outgoing`.
         FedscaError: the site's settings, registry or active version cannot be used.
     """
-    schema = agreed_schema(member, info)
+    schema, door = agreed_schema(member, info), Door.open(member.site, info.privacy)
     with Registry(member.site) as registry:
         active = registry.active()
-        state = _shared_state(registry, active, schema)
-        cases = 0 if active is None else len(training_cases(member))
+        state, cases, why_not = _given(member, door, active, _shared_state(registry, active, schema))
         payload = _encoded_update(member, info, wire.UpdateMessage(member.name, info.round, cases, state))
         version = active.id if active else BASE
+        door.leaves("update", payload, values=schema.size, round=info.round, sent=_sent(registry, info))
         registry.record_round(_record(info, sent_version=version, bytes_up={"update": len(payload)}))
-    return UpdateReply(payload, version, cases)
+    return UpdateReply(payload, version if door.rule is None else "", cases, why_not, door.spent())
 
 
 def answer_probe(member: Member, info: RoundInfo, payload: bytes) -> bytes:
@@ -158,8 +170,13 @@ def answer_probe(member: Member, info: RoundInfo, payload: bytes) -> bytes:
     if request.round != info.round:
         raise RoundError(f"The probe is of round {request.round}, the message of round {info.round}: the server mixes rounds up.")
     _remember(member, site_memory.with_common(_memory(member, info, schema), info.round, request.state))
-    if len({case.patient for case in training_cases(member)}) < 2:  # known without starting torch
+    cases, door = training_cases(member), Door.open(member.site, info.privacy)
+    if len({case.patient for case in cases}) < 2:  # known without starting torch
         raise RoundError(TOO_FEW_PATIENTS)
+    why_not = door.gives([case.case for case in cases])
+    if why_not:
+        raise PolicyError(why_not)
+    door.probe_allowed()
     from sam_adapters.probe import probe_halves  # torch
 
     halves = probe_halves(
@@ -171,11 +188,13 @@ def answer_probe(member: Member, info: RoundInfo, payload: bytes) -> bytes:
     )
     if halves is None:
         raise RoundError(TOO_FEW_PATIENTS)
+    half_a, half_b = door.probe(halves.a, halves.b, request=payload, federation=info.federation, round=info.round)
     reply = wire.encode_probe_reply(
-        wire.ProbeReply(member.name, info.round, request.seed, (halves.cases_a, halves.cases_b), halves.a, halves.b),
+        wire.ProbeReply(member.name, info.round, request.seed, (halves.cases_a, halves.cases_b), half_a, half_b),
         wire.Coding("int8") if info.encoding else None,  # a hundredth of a half's size is far below the halves' own noise
     )
     with Registry(member.site) as registry:
+        door.leaves("probe_reply", reply, values=2 * request.size, round=info.round, sent=_sent(registry, info))
         registry.record_round(_record(info, bytes_up={"probe_reply": len(reply)}, bytes_down={"probe_request": len(payload)}))
     return reply
 
@@ -276,6 +295,26 @@ def _memory(member: Member, info: RoundInfo, schema: AdapterSchema) -> SiteMemor
 
 def _remember(member: Member, memory: SiteMemory) -> None:
     site_memory.save(memory, member.site.work / MEMORY_FILE)
+
+
+def _given(member: Member, door: Door, active: Version | None, state: AdapterState) -> tuple[AdapterState, int, str]:
+    """What an update says: the numbers as they may leave, the cases they stand for, and why there are none."""
+    if active is None:
+        return state, 0, ""
+    names = [case.case for case in training_cases(member)]
+    why_not = door.gives(names)
+    if not why_not:
+        try:
+            return door.update(state, active.id), len(names), ""
+        except BudgetSpentError as error:
+            why_not = str(error)
+    return AdapterState.zeros(state.schema), 0, why_not
+
+
+def _sent(registry: Registry, info: RoundInfo) -> Mapping[str, int]:
+    """Purpose -> bytes that left in this round already."""
+    known = registry.find_round(info.federation, info.round)
+    return {} if known is None else known.bytes_up
 
 
 def _decide(member: Member, info: RoundInfo, registry: Registry, mixture: wire.Mixture) -> MixtureReply:

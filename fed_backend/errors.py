@@ -20,6 +20,9 @@
         │   └── UntrustedError                          a signature or fingerprint that does not fit, or a key that is not this one
         ├── ConfigurationError          (ValueError)    a federation.toml that cannot be used
         ├── ScheduleError               (RuntimeError)  the schedule's file or orders that cannot be used
+        ├── PolicyError                 (RuntimeError)  the site's own policy does not let this leave
+        ├── PrivacyError                (RuntimeError)  the privacy step failed, so nothing may leave
+        │   └── BudgetSpentError                        the site's privacy budget is spent: it only receives
         └── RoundError                  (RuntimeError)  a round that cannot be run at all
 
 `WireError.reason` is a short word for logs and reports, one per class; `str(error)` is the sentence for people.
@@ -128,3 +131,15 @@ class ConfigurationError(FederationError, ValueError):
 
 class ScheduleError(FederationError, RuntimeError):
     """The schedule's file cannot be read, or an order comes at the wrong time."""
+
+
+class PolicyError(FederationError, RuntimeError):
+    """The site's own policy does not let something leave, or cannot be read, so that nothing may."""
+
+
+class PrivacyError(FederationError, RuntimeError):
+    """The privacy step failed or its rule cannot be used: nothing may leave."""
+
+
+class BudgetSpentError(PrivacyError):
+    """Another release would take more than the site's privacy budget: from now on it only receives."""

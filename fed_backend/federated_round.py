@@ -111,6 +111,7 @@ class FederatedRound:
         self._save = save
         self._encoding = cast(Encoding, settings.encoding)
         self._plain: set[str] = set()  # members that speak version 1 of the wire format
+        self._receivers: set[str] = set()  # members that gave nothing, of which an earlier update is known
         self._request: wire.ProbeRequest | None = None
         self._requests: dict[str, bytes] = {}
         self._probed: tuple[str, ...] = ()
@@ -158,14 +159,19 @@ class FederatedRound:
             references = [known.state] if known else []
             update = wire.decode_update(answer.payload, self.state.schema, site=site, round=self.number, references=references)
             version = wire.message_version(answer.payload)
-            self.state = server_state.with_update(self.state, update, wire=version)
+            if answer.text("receives_only") and known is not None:
+                self._receivers.add(site)  # what it gave before stays, and ages
+            else:
+                self.state = server_state.with_update(self.state, update, wire=version)
         except (WireError, AggregationError) as error:
             self._refuse(answer, site, str(error))
             return
         self.members[site] = answer.node
         if version == wire.PLAIN_VERSION:
             self._plain.add(site)
-        self.report.sites[site] = SiteLine(cases=update.cases, version=answer.text("version"))
+        self.report.sites[site] = SiteLine(
+            update.cases, answer.text("version"), receives_only=answer.text("receives_only"), epsilon=_epsilon(answer)
+        )
         self._note_seconds(site, "update", answer)
 
     def _refuse(self, answer: SiteAnswer, site: str, reason: str) -> None:
@@ -243,7 +249,9 @@ class FederatedRound:
         if message.site in self._plain:
             return wire.encode_mixture(message)
         update = self.state.sites[message.site].state
-        shared = [update, self._request.state] if self._request and message.site in self._probed else [update]
+        shared = [] if message.site in self._receivers else [update]  # such a site has sent zeros, and remembers those
+        if self._request and message.site in self._probed:
+            shared.append(self._request.state)
         limit = mixture_limit(self._encoding, self.state.schema.size, probed=message.site in self._requests)
         coding = wire.Coding(self._encoding, limit, nearest(message.state, shared))
         return wire.encode_mixture(dataclasses.replace(message, acknowledged=wire.state_digest(update)), coding)
@@ -321,6 +329,12 @@ def nearest(state: AdapterState, references: Sequence[AdapterState]) -> AdapterS
 def _on_simplex(weights: Mapping[str, float]) -> dict[str, float]:
     """Weights for the message's header, which takes none above 1: rounding may have put one there."""
     return {site: min(weight, 1.0) for site, weight in weights.items()}
+
+
+def _epsilon(answer: SiteAnswer) -> float | None:
+    """What a site says it has spent of its privacy; None if it has no rule, or says no sane number."""
+    value = answer.fields.get("epsilon")
+    return value if isinstance(value, float) and 0 <= value < 1e6 else None
 
 
 def _figures(answer: SiteAnswer) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fed_backend.errors import RoundError
 from fed_backend.payload_codec import ENCODINGS
+from fed_backend.privacy import PrivacyRule
 from fed_backend.projection import PROJECTION_SIZE
 from sam_adapters import atomic
 
@@ -38,6 +39,11 @@ class FederationSettings:
         projection_size: numbers to which a gradient is projected.
         caution: of SGCA (its κ): larger mixes more sites, 0 only the most similar.
         encoding: of what travels: `fp16` (at most 110 kB each way, site and round) or `int8` (at most 40 kB).
+        privacy_clip: largest L2 norm of an update that leaves a site; for all five see `privacy.PrivacyRule`.
+        privacy_noise: multiplier z of the Gaussian noise, whose σ is 2 · clip · z; 0 asks for no privacy rule at all.
+        privacy_epsilon: what a site may spend over all rounds; from then on it only receives.
+        privacy_delta: the δ at which ε is counted.
+        privacy_probe: whether noised gradient probes leave too, each at the cost of an update.
     """
 
     federation: str = "fedsca"
@@ -54,6 +60,11 @@ class FederationSettings:
     projection_size: int = PROJECTION_SIZE
     caution: float = 1.0
     encoding: str = "fp16"
+    privacy_clip: float = 1.0
+    privacy_noise: float = 0.0
+    privacy_epsilon: float = 8.0
+    privacy_delta: float = 1e-5
+    privacy_probe: bool = False
 
     def __post_init__(self) -> None:
         _check(
@@ -75,6 +86,16 @@ class FederationSettings:
         )
         _check(0 <= self.caution < float("inf"), "caution", self.caution, "a number from 0 on")
         _check(self.encoding in ENCODINGS, "encoding", self.encoding, " or ".join(ENCODINGS))
+        _check(0 <= self.privacy_noise <= 1e6, "privacy_noise", self.privacy_noise, "0 (no rule) to 1000000")
+        for key in ("privacy_clip", "privacy_epsilon"):
+            _check(0 < getattr(self, key) <= 1e6, key, getattr(self, key), "above 0, at most 1000000")
+        _check(0 < self.privacy_delta < 1, "privacy_delta", self.privacy_delta, "above 0, below 1")
+
+    def privacy_rule(self) -> PrivacyRule | None:
+        """The rule that every site is asked to follow; None if there is none."""
+        if self.privacy_noise == 0:
+            return None
+        return PrivacyRule(self.privacy_clip, self.privacy_noise, self.privacy_epsilon, self.privacy_delta, self.privacy_probe)
 
     def to_run_config(self) -> dict[str, bool | int | float | str]:
         """Keys as Flower's run config has them."""
@@ -109,7 +130,7 @@ class FederationSettings:
             raise RoundError(f"{path} cannot be read ({error}): repair it, or write it anew with `fedsca server start`.") from error
         if not isinstance(value, dict):
             raise RoundError(f"{path} holds a {type(value).__name__}, expected a JSON object.")
-        return cls._from_mapping({"encoding": cls.encoding, **value}, str(path))  # files from before there was a choice have none
+        return cls._from_mapping({**dataclasses.asdict(cls()), **value}, str(path))  # a file of older software lacks newer settings
 
     @classmethod
     def _from_mapping(cls, values: Mapping[str, Any], where: str) -> "FederationSettings":
@@ -125,7 +146,7 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     kind = type(default)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
         raise RoundError(f"Federation setting {name} is {value!r}, expected a {kind.__name__}.")
     return value
 

@@ -168,8 +168,13 @@ def with_update(state: ServerState, update: UpdateMessage, *, wire: int = 1) -> 
 
 
 def probe_due(state: ServerState, round: int, present: Collection[str]) -> bool:
-    """Whether round `round` should compare the sites: the schedule says so, or a present site with cases has never been compared."""
-    unknown = any(name in state.sites and state.sites[name].cases > 0 and state.sites[name].noise is None for name in present)
+    """Whether round `round` should compare the sites: the schedule says so, or a present site with cases has never been asked.
+
+    A site that was asked in the last probe and kept its gradients at home is asked again when the schedule says so.
+    """
+    asked = {name for entry in state.history if entry.round == state.last_probe for name in entry.heard}
+    new = [state.sites[name] for name in present if name in state.sites and name not in asked]
+    unknown = any(site.cases > 0 and site.noise is None for site in new)
     return state.last_probe < round and (round >= state.next_probe or unknown)
 
 

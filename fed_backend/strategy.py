@@ -10,8 +10,10 @@ One round is three exchanges, each with a deadline of its own:
 the project's wire format (see `wire`), and results are the server's state file and the round reports.
 """
 
+import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,13 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from fed_backend import server_state
+from fed_backend.audit_anchors import ANCHOR_FIELD, anchor_in, record_round, server_log
 from fed_backend.exchange import SYSTEM_CLOCK, Clock, Value, exchange, fields_of, to_content, wait_for_nodes
 from fed_backend.federated_round import FederatedRound, SiteAnswer
 from fed_backend.round_report import RoundReport
 from fed_backend.run_config import FederationSettings
 from fed_backend.server_state import ServerState
+from sam_adapters.errors import SettingError
 
 STATE_FILE = "server.safetensors"
 PROBE = f"{MessageType.QUERY}.probe"
@@ -56,6 +60,7 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
         self._round = self._new_round()
         self._nodes: dict[int, NodeInfo] = {}
         self._asked: list[Message] = []
+        self._anchors: dict[str, str] = {}
 
     def summary(self) -> None:
         """Log what this federation has agreed on."""
@@ -155,6 +160,8 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
     def _close(self) -> RoundReport:
         report = self._round.report
         report.save(self._folder)
+        record_round(server_log(self._folder), report, self._anchors)
+        self._anchors = {}
         self.state = self._round.state
         self.reports.append(report)
         log(INFO, "[ROUND %s] %s after %.1f s", report.round, report.status, report.seconds["total"])
@@ -170,7 +177,11 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
             "base": schema.base,
             "schema": schema.id,
             "encoding": self._settings.encoding,
+            ANCHOR_FIELD: server_log(self._folder).head(),
         }
+        rule = self._settings.privacy_rule()
+        if rule is not None:
+            common["privacy"] = json.dumps(asdict(rule))
         return Message(to_content(common | fields), node, message_type, ttl=seconds, group_id=str(self._round.number))
 
     def _notices(self, seconds: float) -> Iterator[Message]:
@@ -193,7 +204,12 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
             return SiteAnswer(node, registered, error="It did not answer before the deadline.")
         if reply.has_error():
             return SiteAnswer(node, registered, error=f"Its client failed: {reply.error.reason}")
-        return SiteAnswer(node, registered, fields_of(reply))
+        answer = SiteAnswer(node, registered, fields_of(reply))
+        anchor = anchor_in(answer.fields)
+        if anchor is not None:
+            with suppress(SettingError):  # a name that cannot be used is refused with its update
+                self._anchors[answer.site()] = anchor
+        return answer
 
     def _registered(self, node: int) -> str | None:
         """The name an operator registered the node under; without node authentication there is none."""

@@ -2,7 +2,8 @@
 
 Events and what their lines hold besides `when`, `event`, `who` and `address` are listed in `docs/serving.md`. No line ever holds a password
 or a token. Lines are only added: the file is never shortened or rewritten here. A line is one O_APPEND write under the file's `flock`,
-flushed to the disk before `record` returns; a line torn by a crash stays as it is, and the next one begins below it.
+flushed to the disk before `record` returns; a line torn by a crash stays as it is, and the next one begins below it. Each line's last
+member, `chain`, binds it to everything above (see `audit_chain`): `fedsca audit verify` finds the first line that was changed.
 
 Threads and processes: any number may record at once. Who calls, and from where, is a context variable, so that code deep inside a request
 need not be told; it follows a request into its worker thread.
@@ -16,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam_adapters import atomic, file_lock
+from sam_adapters import atomic, audit_chain, file_lock
 from sam_adapters.errors import AuditError, RegistryError
 from sam_adapters.provenance import utc_now
 
@@ -76,20 +77,39 @@ class AuditLog:
         caller = present_caller()
         first = {"when": utc_now().isoformat(), "event": event, "who": caller.who if who is None else who}
         line = {**first, "address": caller.address if address is None else address, **what}
-        data = json.dumps({key: _cut(value) for key, value in line.items()}, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        data = json.dumps({key: _cut(value) for key, value in line.items()}, separators=(",", ":"), allow_nan=False).encode()
         try:
             self._append(data)
         except (OSError, RegistryError) as error:
             raise AuditError(f"The audit log took no line ({error}): free disk space or mend the folder's rights.") from error
 
-    def _append(self, line: bytes) -> None:
+    def head(self) -> str:
+        """The chain value of the last line, for the other side to remember; `audit_chain.GENESIS` when there is no chained line yet.
+
+        Raises:
+            AuditError: the log cannot be read.
+        """
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return audit_chain.GENESIS
+        except OSError as error:
+            raise AuditError(f"The audit log cannot be read ({error}): mend the file's rights.") from error
+        try:
+            return audit_chain.tail(descriptor)[0]
+        finally:
+            os.close(descriptor)
+
+    def _append(self, body: bytes) -> None:
         made = not self.path.exists()
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             file_lock.lock(descriptor, self.path, self.timeout)
             length = os.fstat(descriptor).st_size
             torn = length > 0 and os.pread(descriptor, 1, length - 1) != b"\n"
-            data = b"\n" * torn + line
+            previous, between = audit_chain.tail(descriptor)
+            between += b"\n" * (torn and bool(between))
+            data = b"\n" * torn + audit_chain.chained(body, audit_chain.link(previous, between, body)) + b"\n"
             while data:
                 data = data[os.write(descriptor, data) :]
             os.fsync(descriptor)

@@ -14,6 +14,7 @@ from fed_backend.errors import LaunchError
 
 if TYPE_CHECKING:
     from fed_backend.run_config import FederationSettings
+    from sam_adapters.site_directory import SiteDirectory
 
 server_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="The federation's server.")
 site_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="A hospital's side of the federation.")
@@ -44,6 +45,13 @@ def start(
     encoding: str | None = typer.Option(
         None, help="Of what travels: fp16 (at most 110 kB each way, site and round) or int8 (at most 40 kB, coarser)."
     ),
+    privacy_noise: float | None = typer.Option(
+        None, help="Noise multiplier asked of every site; 0: none. A site's privacy.json adds to it."
+    ),
+    privacy_clip: float | None = typer.Option(None, help="Largest norm of an update, to which the noise is in proportion."),
+    privacy_epsilon: float | None = typer.Option(None, help="Privacy budget of a site; when it is spent the site only receives."),
+    privacy_delta: float | None = typer.Option(None, help="The δ at which the budget is counted."),
+    privacy_probe: bool | None = typer.Option(None, help="Whether noised gradient probes leave too, each at the cost of an update."),
     ssl_ca: Path | None = typer.Option(None, exists=True, help="PEM file of the authority that signed the certificate."),
     ssl_cert: Path | None = typer.Option(None, exists=True, help="PEM file of the server's certificate, with its host in the SAN."),
     ssl_key: Path | None = typer.Option(None, exists=True, help="PEM file of the certificate's private key."),
@@ -88,6 +96,11 @@ def start(
             "probe_every": probe_every,
             "caution": caution,
             "encoding": encoding,
+            "privacy_noise": privacy_noise,
+            "privacy_clip": privacy_clip,
+            "privacy_epsilon": privacy_epsilon,
+            "privacy_delta": privacy_delta,
+            "privacy_probe": privacy_probe,
         },
     )
     cached_schema(state / SCHEMA_FILE, settings.base, settings.rank, settings.shared_depth)  # a wrong base is found here
@@ -220,6 +233,7 @@ def site_status(site: Path = _SITE) -> None:
     with Registry(member.site) as registry:
         active, rounds = registry.active(), registry.rounds()
     typer.echo(f"Site {member.name}, active version {active.id if active else BASE}")
+    _print_privacy(member.site)
     rows = [
         [
             str(record.round),
@@ -233,6 +247,21 @@ def site_status(site: Path = _SITE) -> None:
         for record in rounds
     ]
     print_table(["round", "sent", "received", "weights", "bytes up / down", "decision", "reason"], rows)
+
+
+def _print_privacy(site: "SiteDirectory") -> None:
+    """What the site has spent of its own budget, if it has one."""
+    from fed_backend.outgoing import PRIVACY_FOLDER
+    from fed_backend.privacy import PRIVACY_FILE, read_rule
+    from fed_backend.privacy_accounting import epsilon_of
+    from fed_backend.privacy_ledger import PrivacyLedger
+
+    rule = read_rule(site.root / PRIVACY_FILE)
+    if rule is None:
+        return
+    ledger = PrivacyLedger(site.root / PRIVACY_FOLDER, epsilon_of)
+    spent, releases = ledger.epsilon(rule.delta), len(ledger.entries())
+    typer.echo(f"Privacy: ε {spent:.4g} of {rule.epsilon:g} spent at δ {rule.delta:g} (this site's rule), {releases} releases")
 
 
 def server_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> launch.ServerTls | None:

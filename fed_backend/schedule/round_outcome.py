@@ -1,7 +1,7 @@
 """What became of a round that the schedule began, read from the federation's own files, which alone count.
 
-A round is over when the server's state has its number behind it; that number is raised once, in one atomic write. Everything else (the run's
-exit code, the round's report, the schedule's book) follows from that.
+A round is over when the server's state has its number behind it; that number is raised once, in one atomic write. Everything else (the
+run's exit code, the round's report, the schedule's book) follows from that.
 """
 
 import json

@@ -97,6 +97,22 @@ def test_a_server_restored_from_a_backup_goes_on_at_once(later: int, tmp_path: P
         assert set(report["verdicts"]) == {"A", "B", "C"}
 
 
+def test_a_site_that_only_receives_for_a_round_understands_its_mixture_and_is_understood_after(tmp_path: Path) -> None:
+    """It has sent zeros and remembers those; the server keeps what the site gave before."""
+    grid = three_sites()
+    run(tmp_path, grid, SCHEMA, probe_every=5)
+    b = grid.sites[1]
+    before, b.state, b.cases = b.state, toy_state(0.0), 0
+    grid.change["B"] = only("update", lambda fields: {**fields, "receives_only": "Too few cases."})
+    run(tmp_path, grid, SCHEMA, probe_every=5)
+    assert b.received[2].weights
+    del grid.change["B"]
+    b.state, b.cases = before, 4
+    run(tmp_path, grid, SCHEMA, probe_every=5)
+    assert [report["refusals"] for report in reports_of(tmp_path)] == [[], [], []]
+    np.testing.assert_allclose(server_state.load(tmp_path / STATE_FILE).sites["B"].state.to_vector(), 2.0, rtol=1e-3)
+
+
 def test_a_server_that_has_another_state_of_a_site_says_so_and_understands_the_next_update(tmp_path: Path) -> None:
     grid = three_sites()
     run(tmp_path, grid, SCHEMA)

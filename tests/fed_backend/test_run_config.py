@@ -46,6 +46,12 @@ def test_whole_numbers_serve_as_seconds() -> None:
         ("probe-every", 0),
         ("projection-size", 66),
         ("federation", " "),
+        ("privacy-noise", -1.0),
+        ("privacy-noise", float("nan")),
+        ("privacy-clip", 0.0),
+        ("privacy-epsilon", 0.0),
+        ("privacy-delta", 1.0),
+        ("privacy-probe", 1),
     ],
 )
 def test_bad_values_are_refused_by_name(key: str, value: object) -> None:
@@ -66,3 +72,15 @@ def test_a_federation_that_was_never_started(tmp_path: Path) -> None:
     (tmp_path / "federation.json").write_text("{", encoding="utf-8")
     with pytest.raises(RoundError, match="cannot be read"):
         FederationSettings.load(tmp_path)
+
+
+def test_a_file_of_older_software_takes_the_defaults_of_newer_settings(tmp_path: Path) -> None:
+    (tmp_path / "federation.json").write_text('{"federation": "north", "rank": 4}', encoding="utf-8")
+    assert FederationSettings.load(tmp_path) == FederationSettings(federation="north", rank=4)
+
+
+def test_a_privacy_rule_is_asked_for_by_its_noise() -> None:
+    assert FederationSettings().privacy_rule() is None
+    rule = FederationSettings(privacy_noise=2.0, privacy_clip=0.5, privacy_probe=True).privacy_rule()
+    assert rule is not None
+    assert (rule.clip, rule.noise, rule.epsilon, rule.delta, rule.probe) == (0.5, 2.0, 8.0, 1e-5, True)

@@ -96,6 +96,13 @@ class TestProbe:
         assert ss.probe_due(joined, 2, ["a", "e"])
         assert not ss.probe_due(joined, 2, ["a"])
 
+    def test_a_site_that_keeps_its_gradients_at_home_is_asked_by_the_schedule_only(self) -> None:
+        both = ss.with_update(heard(update("a", 1, 3, 1)), update("b", 1, 3, 1))
+        state = ss.with_probe(both, 1, {"a": reply("a", 1, [1.0, 0.1], [1.0, -0.1])})
+        state = ss.finish_round(state, dataclasses.replace(entry(1), heard=("a", "b"), probed=("a",)), probe_every=3)
+        assert state.sites["b"].noise is None
+        assert [ss.probe_due(state, number, ["a", "b"]) for number in (2, 3, 4)] == [False, False, True]
+
     def test_by_hand(self, probed: ss.ServerState) -> None:
         assert probed.distances.sites == ("a", "b", "c")
         # <a, a'> = 1 - .01, <b, b'> = 1, g_a = (1, 0, 0, 0), g_b = (1, 0, .1, 0)

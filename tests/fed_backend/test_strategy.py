@@ -1,5 +1,7 @@
 """Whole rounds over a Flower grid with toy sites: the protocol, refusals, lost sites, deadlines, restarts, what is written down."""
 
+import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,12 @@ import numpy as np
 import pytest
 
 from fed_backend import server_state, wire
+from fed_backend.audit_anchors import anchors_told_by, server_log
 from fed_backend.exchange import Value
+from fed_backend.privacy import rule_from
 from fed_backend.run_config import FederationSettings
 from fed_backend.strategy import STATE_FILE, SgcaStrategy
+from sam_adapters.audit_chain import GENESIS, verify
 from sam_adapters.schema import AdapterSchema
 from tests.fed_backend.toy_sites import FakeClock, ToyFederation, ToySite, lose, only, reports_of
 from tests.fed_backend.toys import OTHER_BASE, OTHER_RANK, SCHEMA, toy_state
@@ -66,6 +71,8 @@ def test_the_report_says_all(tmp_path: Path) -> None:
         "cases": 4,
         "version": "base",
         "newcomer": False,
+        "receives_only": "",
+        "epsilon": None,
         "clipped": None,
         "probe_cases": [2, 2],
         "seconds": {"update": 0.5, "probe": 0.5, "mixture": 0.5},
@@ -338,3 +345,76 @@ def test_one_loud_site_is_clipped_and_the_report_says_so(tmp_path: Path) -> None
     (report,) = reports_of(tmp_path)
     assert report["sites"]["C"]["clipped"] == pytest.approx(0.015)
     assert report["sites"]["A"]["clipped"] is None
+
+
+def test_a_site_that_only_receives_keeps_what_it_gave_before(tmp_path: Path) -> None:
+    grid = ToyFederation(three_sites())
+    strategy = strategy_on(tmp_path)
+    strategy.start(grid, num_rounds=1)
+
+    def spent(fields: dict[str, Value]) -> dict[str, Value]:
+        zeros = wire.encode_update(wire.UpdateMessage("B", 2, 0, toy_state(0.0)))
+        return {**fields, "payload": zeros, "receives_only": "Its privacy budget is spent.", "epsilon": 7.5}
+
+    grid.change["B"] = only("update", spent)
+    strategy.start(grid, num_rounds=1)
+    known = strategy.state.sites["B"]
+    assert (known.cases, known.last_round) == (4, 1)  # as in round 1, and a round old
+    np.testing.assert_array_equal(known.state.to_vector(), toy_state(2.0).to_vector())
+    assert 2 in grid.sites[1].received
+    second = reports_of(tmp_path)[1]
+    assert (second["sites"]["B"]["cases"], second["sites"]["B"]["receives_only"]) == (0, "Its privacy budget is spent.")
+    assert "B" in second["weights"]["A"]
+    assert second["sites"]["B"]["epsilon"] == 7.5
+
+
+def test_a_stranger_that_only_receives_is_a_newcomer(tmp_path: Path) -> None:
+    grid = ToyFederation(three_sites())
+
+    def spent(fields: dict[str, Value]) -> dict[str, Value]:
+        return {**fields, "payload": wire.encode_update(wire.UpdateMessage("B", 1, 0, toy_state(0.0))), "receives_only": "Too few cases."}
+
+    grid.change["B"] = only("update", spent)
+    strategy_on(tmp_path).start(grid, num_rounds=1)
+    (report,) = reports_of(tmp_path)
+    assert report["sites"]["B"]["newcomer"] is True
+    assert "B" not in report["weights"]["A"]
+
+
+def test_the_servers_log_says_what_happened_and_what_sites_said_of_theirs(tmp_path: Path) -> None:
+    grid = ToyFederation(three_sites())
+    grid.change["A"] = lambda fields: {**fields, "audit": "a" * 64}
+    grid.change["B"] = lambda fields: {**fields, "audit": "no chain value"}
+    grid.change["C"] = only("update", lambda fields: {**fields, "refusal": "Its policy lets nothing leave."})
+    strategy = strategy_on(tmp_path)
+    strategy.start(grid, num_rounds=2)
+    log = tmp_path / "audit.jsonl"
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [(line["event"], line.get("site"), line["round"]) for line in lines if line["round"] == 1] == [
+        ("site_anchor", "A", 1),
+        ("update_taken", "A", 1),
+        ("update_taken", "B", 1),
+        ("refused", "C", 1),
+        ("verdict", "A", 1),
+        ("verdict", "B", 1),
+        ("round_ended", None, 1),
+    ]
+    assert lines[3]["reason"] == "The site declined: Its policy lets nothing leave."
+    assert verify(log).good
+    assert anchors_told_by(log, "A") == ["a" * 64] * 2
+    assert anchors_told_by(log, "B") == []
+
+
+def test_sites_are_told_the_head_of_the_servers_log_and_its_privacy_rule(tmp_path: Path) -> None:
+    grid = ToyFederation(three_sites())
+    told: list[dict[str, Value]] = []
+    real = grid.sites[0].answer
+    grid.sites[0].answer = lambda request: (told.append(request), real(request))[1]  # type: ignore[func-returns-value,method-assign]
+    strategy = strategy_on(tmp_path, dataclasses.replace(SETTINGS, privacy_noise=2.0, privacy_clip=0.5))
+    strategy.start(grid, num_rounds=1)
+    head = server_log(tmp_path).head()
+    strategy.start(grid, num_rounds=1)
+    assert told[0]["audit"] == GENESIS
+    assert told[-1]["audit"] == head != GENESIS
+    rule = rule_from(json.loads(str(told[0]["privacy"])), "message")
+    assert (rule.clip, rule.noise, rule.probe) == (0.5, 2.0, False)

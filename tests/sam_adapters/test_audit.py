@@ -26,6 +26,7 @@ def test_a_line_says_who_what_when_and_from_where(tmp_path: Path) -> None:
     log.record("login_refused", who="(unknown)", address="10.9.9.9")
     first, second = lines(log.path)
     assert first.pop("when").endswith("+00:00")
+    assert len(first.pop("chain")) == 64
     assert first == {"event": "label_saved", "who": "anna", "address": "10.1.2.3", "case": "case\n7", "tag": "final"}
     assert (second["who"], second["address"]) == ("(unknown)", "10.9.9.9")
     assert stat.S_IMODE(log.path.stat().st_mode) == 0o600

@@ -35,10 +35,18 @@ class Hands:
 
     def open(self, case: str) -> None:
         """Choose a case from the list, also the one that is open."""
-        before = self.page.evaluate("fedsca.views.Red.meta.image ?? ''")
+        before = self.image()
         self.list_cases()
         self.page.click(f"[data-case='{case}']")
         self.wait("(name) => document.querySelector('.case h2').innerText === name", case)
+        self.wait_for_new_image(before)
+
+    def image(self) -> str:
+        """Of which opened image the view shows a slice, empty before the first."""
+        return str(self.page.evaluate("fedsca.views.Red.meta.image ?? ''"))
+
+    def wait_for_new_image(self, before: str) -> None:
+        """Until the view shows a slice of another opened image than `before`: the panel's title changes earlier than the views."""
         self.wait("(before) => fedsca.views.Red.meta.axis === 'k' && fedsca.views.Red.meta.image !== before", before)
 
     def list_cases(self) -> None:

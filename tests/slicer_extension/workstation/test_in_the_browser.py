@@ -236,9 +236,11 @@ def test_an_image_of_my_own_is_uploaded_once(hands: Hands, hospital: RunningHosp
     mine = tmp_path / "my own.nii.gz"
     mine.write_bytes(hospital.drawn.images[hospital.drawn.split.train[0]].read_bytes())
     before = set(requests.get(f"{hospital.url}/datastore/?output=all", timeout=60).json()["objects"])
+    shown = hands.image()
     hands.list_cases()
     hands.page.set_input_files("input[type=file]", str(mine))
     hands.wait("() => document.querySelector('.case h2').innerText.includes('my')")
+    hands.wait_for_new_image(shown)
     new = set(requests.get(f"{hospital.url}/datastore/?output=all", timeout=60).json()["objects"]) - before
     assert new == {hands.page.inner_text(".case h2")}
     hands.go_to(2)
