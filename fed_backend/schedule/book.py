@@ -126,6 +126,10 @@ class Book:
         last = LastRound(run.target, outcome, reason, run.cause, run.due, run.started, now, run.attempt)
         return dataclasses.replace(self, running=None, last=last, settled=max(filter(None, (self.settled, now))))
 
+    def plan(self, next_round: datetime.datetime | None) -> "Book":
+        """Note when the next round is due."""
+        return dataclasses.replace(self, next_round=next_round)
+
     def pause(self, now: datetime.datetime, by: str, reason: str) -> "Book":
         """Begin no round by itself from now on; a second pause changes nothing."""
         return (

@@ -15,9 +15,11 @@ from fed_backend.errors import RoundError
 from fed_backend.round_report import ROUNDS_FOLDER, now, read_round
 from fed_backend.schedule.book import Outcome
 from sam_adapters import atomic
+from sam_adapters.file_lock import is_locked
 
 STATE_FILE = "server.safetensors"
 RUN_FILE = "last-run.json"
+RUN_LOCK = "server.lock"
 LATE_REPORT = "The server was interrupted while it wrote this report; the round itself is complete."
 
 
@@ -64,6 +66,11 @@ def _completed(report: Mapping[str, Any]) -> dict[str, Any]:
     seconds = dict(report.get("seconds") or {})
     total = round(sum(value for phase, value in seconds.items() if phase != "total"), 3)
     return {**report, "status": "finished", "reason": LATE_REPORT, "finished": now(), "seconds": {**seconds, "total": total}}
+
+
+def run_at_work(state: Path) -> bool:
+    """Whether some run of Flower works on this state folder: it holds <state>/server.lock."""
+    return is_locked(state / RUN_LOCK)
 
 
 def write_problem(state: Path, target: int, problem: str) -> None:
