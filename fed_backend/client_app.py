@@ -56,7 +56,9 @@ def _update(member: Member, info: RoundInfo, fields: Fields) -> dict[str, Value]
         AuditLog(member.site.audit_file).record(SERVER_ANCHOR, who=info.name, anchor=anchor, round=info.round)
     reply = client_site.collect_update(member, info)
     said: dict[str, Value] = {"version": reply.version, "cases": reply.cases, "receives_only": reply.receives_only}
-    return {"payload": reply.payload, **said} | ({} if reply.epsilon is None else {"epsilon": reply.epsilon})
+    if reply.epsilon is not None and reply.delta is not None:
+        said |= {"epsilon": reply.epsilon, "delta": reply.delta}
+    return {"payload": reply.payload, **said}
 
 
 def _probe(member: Member, info: RoundInfo, fields: Fields) -> dict[str, Value]:

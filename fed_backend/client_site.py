@@ -45,6 +45,7 @@ UNCHANGED = "unchanged"
 TOO_FEW_PATIENTS = "It has usable labelled training cases of fewer than two patients: too few to compare."
 REFUSED = "refused"
 PUBLIC_FIGURES = ("cases", "kinds", "kinds_compared", "overall", "active", "round")
+HALF_BITS = 16
 _LOCK_SECONDS = 60.0
 
 
@@ -104,7 +105,7 @@ class Member:
 class UpdateReply:
     """An update's bytes, the version they are of (`base` if there is none, "" if the site keeps it), and the cases behind them.
 
-    `receives_only`: why the update is zeros that stand for nothing, as a sentence; "" if the site gives. `epsilon`: what the site has
+    `receives_only`: why the update is zeros that stand for nothing; "" if the site gives. `epsilon`, `delta`: what the site has
     spent of its privacy, None without a rule.
     """
 
@@ -113,6 +114,7 @@ class UpdateReply:
     cases: int
     receives_only: str = ""
     epsilon: float | None = None
+    delta: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,11 +152,11 @@ def collect_update(member: Member, info: RoundInfo) -> UpdateReply:
     with Registry(member.site) as registry:
         active = registry.active()
         state, cases, why_not = _given(member, door, active, _shared_state(registry, active, schema))
-        payload = _encoded_update(member, info, wire.UpdateMessage(member.name, info.round, cases, state))
+        payload = _encoded_update(member, info, door, wire.UpdateMessage(member.name, info.round, cases, state))
         version = active.id if active else BASE
         door.leaves("update", payload, values=schema.size, round=info.round, sent=_sent(registry, info))
         registry.record_round(_record(info, sent_version=version, bytes_up={"update": len(payload)}))
-    return UpdateReply(payload, version if door.rule is None else "", cases, why_not, door.spent())
+    return UpdateReply(payload, version if door.rule is None else "", cases, why_not, door.spent(), door.rule.delta if door.rule else None)
 
 
 def answer_probe(member: Member, info: RoundInfo, payload: bytes) -> bytes:
@@ -280,11 +282,15 @@ def agreed_schema(member: Member, info: RoundInfo) -> AdapterSchema:
     return schema
 
 
-def _encoded_update(member: Member, info: RoundInfo, message: wire.UpdateMessage) -> bytes:
-    """The update as the server asks for it; what has to be remembered is on the disk before the bytes leave."""
+def _encoded_update(member: Member, info: RoundInfo, door: Door, message: wire.UpdateMessage) -> bytes:
+    """The update as the server asks for it, or coarser if the site's policy wants that.
+
+    What has to be remembered is on the disk before the bytes leave.
+    """
     if info.encoding is None:
         return wire.encode_update(message)
-    payload, memory = site_memory.encode(_memory(member, info, message.state.schema), message, info.encoding)
+    encoding: Encoding = "int8" if door.policy.bits < HALF_BITS else info.encoding
+    payload, memory = site_memory.encode(_memory(member, info, message.state.schema), message, encoding)
     _remember(member, memory)
     return payload
 

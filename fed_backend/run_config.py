@@ -130,7 +130,7 @@ class FederationSettings:
             raise RoundError(f"{path} cannot be read ({error}): repair it, or write it anew with `fedsca server start`.") from error
         if not isinstance(value, dict):
             raise RoundError(f"{path} holds a {type(value).__name__}, expected a JSON object.")
-        return cls._from_mapping({**dataclasses.asdict(cls()), **value}, str(path))  # a file of older software lacks newer settings
+        return cls._from_mapping({**dataclasses.asdict(cls()), **value}, f"file {path}")  # a file of older software lacks newer settings
 
     @classmethod
     def _from_mapping(cls, values: Mapping[str, Any], where: str) -> "FederationSettings":
@@ -138,7 +138,10 @@ class FederationSettings:
         missing = sorted(set(fields) - set(values))
         if missing:
             raise RoundError(f"The {where} lacks {', '.join(missing)}.")
-        return cls(**{name: _typed(name, values[name], field.default) for name, field in fields.items()})
+        try:
+            return cls(**{name: _typed(name, values[name], field.default) for name, field in fields.items()})
+        except RoundError as error:
+            raise RoundError(f"In the {where}: {error}") from error
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:
