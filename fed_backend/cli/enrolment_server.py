@@ -130,8 +130,8 @@ def renew(
 ) -> None:
     """Renew the server's certificate. No site is touched: what they trust is the authority.
 
-    A supervised server takes the new certificate between two rounds; a SuperLink alone has to be started again. After a new --host or --authority write every site a new bundle
-    (`fedsca server bundle`); until they have it they use what they know.
+    A supervised server takes the new certificate between two rounds; a SuperLink alone has to be started again. After a new --host or
+    --authority write every site a new bundle (`fedsca server bundle`); until they have it they use what they know.
     """
     import dataclasses
 
