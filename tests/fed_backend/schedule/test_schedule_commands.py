@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from fed_backend import launch
+from fed_backend import launch, schema_cache
 from fed_backend.cli import federation
 from fed_backend.cli.federation import server_app, site_app
 from fed_backend.enrolment.authority import Authority
@@ -21,6 +21,7 @@ from sam_adapters.federation_news import FederationNews
 from sam_adapters.file_lock import locked
 from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
+from tests.fed_backend.toys import SCHEMA
 
 
 class StartedError(Exception):
@@ -35,6 +36,7 @@ def _no_process(monkeypatch: pytest.MonkeyPatch) -> None:
         raise StartedError(argv, environment)
 
     monkeypatch.setattr(federation, "_become", become)
+    monkeypatch.setattr(schema_cache, "cached_schema", lambda *_: SCHEMA)  # the layout, without torch
     monkeypatch.setenv("COLUMNS", "200")
 
 
