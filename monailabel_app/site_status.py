@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sam_adapters.federation_news import load_news
+from sam_adapters.provenance import utc_now
 from sam_adapters.registry import Registry, RoundRecord, Tuning
 from sam_adapters.site_directory import SiteDirectory
 
@@ -48,6 +50,7 @@ def site_status(app: "FedSCALabelApp") -> dict[str, Any]:
         "cases": {"total": len(datastore.list_images()), "offered": len(offered)},
         "uncertainty": {"version": version, "scored": sum(case in scores for case in offered), "cases": len(offered)},
         "last_round": _last_round(registry),
+        "next_round": _next_round(app.configuration.site),
         "dicomweb": app.dicomweb_status(),
     }
 
@@ -81,6 +84,12 @@ def _last_round(registry: Registry) -> dict[str, Any] | None:
     if not rounds:
         return None
     return round_to_dict(max(rounds, key=lambda record: (record.at.timestamp() if record.at else 0.0, record.round)))
+
+
+def _next_round(site: SiteDirectory) -> str | None:
+    """When the federation's server said that it would begin its next round; None if it did not, or that time has passed."""
+    news = load_news(site)
+    return None if news is None else news.upcoming(utc_now())
 
 
 def round_to_dict(record: RoundRecord) -> dict[str, Any]:
