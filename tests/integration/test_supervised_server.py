@@ -1,4 +1,4 @@
-"""A supervised server with real processes: its schedule, and `kill -9` of the SuperLink, of a round's process and of the supervisor itself.
+"""A supervised server with real processes: its schedule, and `kill -9` of the SuperLink, of the page and of the supervisor itself.
 
 No site takes part, so every round waits for sites and is then skipped, which counts as one: what is tested is that each is counted once.
 The schedule's book says that nothing was done for two hours of an hourly schedule: one catch-up round follows at the start.
