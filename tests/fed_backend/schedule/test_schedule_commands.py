@@ -36,7 +36,7 @@ def _no_process(monkeypatch: pytest.MonkeyPatch) -> None:
         raise StartedError(argv, environment)
 
     monkeypatch.setattr(federation, "_become", become)
-    monkeypatch.setattr(schema_cache, "cached_schema", lambda *_: SCHEMA)  # the layout, without torch
+    monkeypatch.setattr(schema_cache, "_read", lambda *_: SCHEMA)  # the layout, as if it had been worked out before: without torch
     monkeypatch.setenv("COLUMNS", "200")
 
 
