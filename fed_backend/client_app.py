@@ -56,7 +56,9 @@ def _update(member: Member, info: RoundInfo, fields: Fields) -> dict[str, Value]
         AuditLog(member.site.audit_file).record(SERVER_ANCHOR, who=info.name, anchor=anchor, round=info.round)
     reply = client_site.collect_update(member, info)
     said: dict[str, Value] = {"version": reply.version, "cases": reply.cases, "receives_only": reply.receives_only}
-    return {"payload": reply.payload, **said} | ({} if reply.epsilon is None else {"epsilon": reply.epsilon})
+    if reply.epsilon is not None and reply.delta is not None:
+        said |= {"epsilon": reply.epsilon, "delta": reply.delta}
+    return {"payload": reply.payload, **said}
 
 
 def _probe(member: Member, info: RoundInfo, fields: Fields) -> dict[str, Value]:
@@ -101,7 +103,9 @@ def _reply(message: Message, context: Context, answer: Answer) -> Message:
 def _answered(answer: Answer, member: Member, request: Fields, context: Context) -> dict[str, Value]:
     """The answer, or why there is none; the full error stays in this machine's log."""
     try:
-        return answer(member, _info(request, context), request)
+        info = _info(request, context)
+        client_site.note_heard(member, info)
+        return answer(member, info, request)
     except FedscaError as error:
         log(ERROR, "%s", error)
         return {"refusal": client_site.redacted(str(error), member)}
@@ -127,7 +131,15 @@ def _info(request: Fields, context: Context) -> RoundInfo:
     if encoding is not None and encoding not in ENCODINGS:
         raise RoundError(f"The server asks for encoding {encoding!r}, expected {' or '.join(ENCODINGS)}: update the older side.")
     texts = {key: str(value) for key, value in values.items()}
-    return RoundInfo(round=number, run=str(context.run_id), encoding=encoding, privacy=_asked(request), **texts)
+    planned = request.get("next_round")
+    return RoundInfo(
+        round=number,
+        run=str(context.run_id),
+        encoding=encoding,
+        privacy=_asked(request),
+        next_round=planned if isinstance(planned, str) else "",
+        **texts,
+    )
 
 
 def _asked(request: Fields) -> PrivacyRule | None:

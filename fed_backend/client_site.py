@@ -33,8 +33,9 @@ from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
 from fed_backend.site_memory import MEMORY_FILE, SiteMemory
 from sam_adapters import adapter_files
 from sam_adapters.cases import FINAL_TAG, LabelledCase, labelled_cases, split_cases
+from sam_adapters.federation_news import FederationNews
 from sam_adapters.file_lock import locked
-from sam_adapters.provenance import Provenance
+from sam_adapters.provenance import Provenance, utc_now
 from sam_adapters.registry import BASE, Registry, RoundRecord, Version
 from sam_adapters.schema import AdapterSchema, AdapterState
 from sam_adapters.settings import SiteSettings
@@ -45,6 +46,7 @@ UNCHANGED = "unchanged"
 TOO_FEW_PATIENTS = "It has usable labelled training cases of fewer than two patients: too few to compare."
 REFUSED = "refused"
 PUBLIC_FIGURES = ("cases", "kinds", "kinds_compared", "overall", "active", "round")
+HALF_BITS = 16
 _LOCK_SECONDS = 60.0
 
 
@@ -61,6 +63,7 @@ class RoundInfo:
         schema: id of its adapter layout.
         encoding: of the payloads that the server asks for; None from a server that knows version 1 of the wire format only.
         privacy: the privacy rule that it asks of every site; None if it asks for none.
+        next_round: when it means to begin the next round, ISO 8601; "" if it does not say.
     """
 
     federation: str
@@ -71,6 +74,7 @@ class RoundInfo:
     schema: str
     encoding: Encoding | None = None
     privacy: PrivacyRule | None = None
+    next_round: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Member:
 class UpdateReply:
     """An update's bytes, the version they are of (`base` if there is none, "" if the site keeps it), and the cases behind them.
 
-    `receives_only`: why the update is zeros that stand for nothing, as a sentence; "" if the site gives. `epsilon`: what the site has
+    `receives_only`: why the update is zeros that stand for nothing; "" if the site gives. `epsilon`, `delta`: what the site has
     spent of its privacy, None without a rule.
     """
 
@@ -113,6 +117,7 @@ class UpdateReply:
     cases: int
     receives_only: str = ""
     epsilon: float | None = None
+    delta: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,11 +155,11 @@ def collect_update(member: Member, info: RoundInfo) -> UpdateReply:
     with Registry(member.site) as registry:
         active = registry.active()
         state, cases, why_not = _given(member, door, active, _shared_state(registry, active, schema))
-        payload = _encoded_update(member, info, wire.UpdateMessage(member.name, info.round, cases, state))
+        payload = _encoded_update(member, info, door, wire.UpdateMessage(member.name, info.round, cases, state))
         version = active.id if active else BASE
         door.leaves("update", payload, values=schema.size, round=info.round, sent=_sent(registry, info))
         registry.record_round(_record(info, sent_version=version, bytes_up={"update": len(payload)}))
-    return UpdateReply(payload, version if door.rule is None else "", cases, why_not, door.spent())
+    return UpdateReply(payload, version if door.rule is None else "", cases, why_not, door.spent(), door.rule.delta if door.rule else None)
 
 
 def answer_probe(member: Member, info: RoundInfo, payload: bytes) -> bytes:
@@ -232,6 +237,12 @@ def training_cases(member: Member) -> tuple[LabelledCase, ...]:
     return split_cases(labelled_cases(member.site, member.settings), member.site, member.settings).train
 
 
+def note_heard(member: Member, info: RoundInfo) -> None:
+    """Write down that the server was heard just now, and when it means to begin the next round; for people, so a full disk is no error."""
+    with contextlib.suppress(OSError):
+        FederationNews(info.name, info.round, utc_now().isoformat(timespec="seconds"), info.next_round or None).save(member.site)
+
+
 def note_refusal(member: Member, info: RoundInfo, reason: str) -> None:
     """Write down that the server refused this site's update, and why."""
     with Registry(member.site) as registry:
@@ -280,11 +291,15 @@ def agreed_schema(member: Member, info: RoundInfo) -> AdapterSchema:
     return schema
 
 
-def _encoded_update(member: Member, info: RoundInfo, message: wire.UpdateMessage) -> bytes:
-    """The update as the server asks for it; what has to be remembered is on the disk before the bytes leave."""
+def _encoded_update(member: Member, info: RoundInfo, door: Door, message: wire.UpdateMessage) -> bytes:
+    """The update as the server asks for it, or coarser if the site's policy wants that.
+
+    What has to be remembered is on the disk before the bytes leave.
+    """
     if info.encoding is None:
         return wire.encode_update(message)
-    payload, memory = site_memory.encode(_memory(member, info, message.state.schema), message, info.encoding)
+    encoding: Encoding = "int8" if door.policy.bits < HALF_BITS else info.encoding
+    payload, memory = site_memory.encode(_memory(member, info, message.state.schema), message, encoding)
     _remember(member, memory)
     return payload
 

@@ -177,7 +177,7 @@ class FederatedRound:
             if answer.text("receives_only") and known is not None:
                 self._receivers.add(site)  # what it gave before stays, and ages
             else:
-                note = self._take_state(update, version, is_noised=_epsilon(answer) is not None)
+                note = self._take_state(update, version, is_noised=_spent(answer, "epsilon", 1e6) is not None)
         except (WireError, AggregationError) as error:
             self._refuse(answer, site, str(error))
             return
@@ -185,7 +185,12 @@ class FederatedRound:
         if version == wire.PLAIN_VERSION:
             self._plain.add(site)
         self.report.sites[site] = SiteLine(
-            update.cases, answer.text("version"), receives_only=answer.text("receives_only"), epsilon=_epsilon(answer), note=note
+            update.cases,
+            answer.text("version"),
+            receives_only=answer.text("receives_only"),
+            epsilon=_spent(answer, "epsilon", 1e6),
+            delta=_spent(answer, "delta", 1.0),
+            note=note,
         )
         self._note_seconds(site, "update", answer)
 
@@ -388,10 +393,10 @@ def _on_simplex(weights: Mapping[str, float]) -> dict[str, float]:
     return {site: min(weight, 1.0) for site, weight in weights.items()}
 
 
-def _epsilon(answer: SiteAnswer) -> float | None:
+def _spent(answer: SiteAnswer, key: str, below: float) -> float | None:
     """What a site says it has spent of its privacy; None if it has no rule, or says no sane number."""
-    value = answer.fields.get("epsilon")
-    return value if isinstance(value, float) and 0 <= value < 1e6 else None
+    value = answer.fields.get(key)
+    return value if isinstance(value, float) and 0 <= value < below else None
 
 
 def _figures(answer: SiteAnswer) -> dict[str, Any]:

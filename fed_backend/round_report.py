@@ -4,8 +4,8 @@
     status        running | finished | skipped; reason says why a round was skipped
     started, finished                       UTC
     seconds       phase -> seconds: join, update, probe, mixture, total
-    sites         site -> {cases, version, probe_cases, clipped, newcomer, receives_only, epsilon, seconds: {phase: seconds}}, heard in this
-                  round; receives_only: why it gave nothing; epsilon: its privacy spent so far; seconds: the site's own
+    sites         site -> {cases, version, probe_cases, clipped, newcomer, receives_only, epsilon, delta, seconds: {phase: seconds}}, of
+                  those heard; receives_only: why it gave nothing; epsilon at delta: its privacy spent so far; seconds: the site's own
     refusals      [{site, phase, reason}]: what was not accepted, and sites that did not answer
     probe         null, or {seed, size, sites}
     givers        sites that can be compared, in the order of noise (n,) and distance (n, n); null stands for never compared
@@ -48,6 +48,7 @@ class SiteLine:
     newcomer: bool = False
     receives_only: str = ""
     epsilon: float | None = None
+    delta: float | None = None
     clipped: float | None = None
     probe_cases: list[int] | None = None
     note: str = ""

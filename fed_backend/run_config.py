@@ -37,10 +37,13 @@ class FederationSettings:
         mixture_seconds: wait for the verdicts on the mixtures (each site evaluates them).
         probe_every: compare the sites' gradients every so many rounds; the first round always does.
         projection_size: numbers to which a gradient is projected.
-        caution: κ of SGCA.
+        caution: of SGCA (its κ): larger mixes more sites, 0 only the most similar.
         encoding: of what travels: `fp16` (at most 110 kB each way, site and round) or `int8` (at most 40 kB).
-        privacy_clip, privacy_noise, privacy_epsilon, privacy_delta, privacy_probe: the privacy rule asked of every site, see
-            `privacy.PrivacyRule`; a noise of 0 asks for none. A site's own rule can only make it stricter.
+        privacy_clip: largest L2 norm of an update that leaves a site; for all five see `privacy.PrivacyRule`.
+        privacy_noise: multiplier z of the Gaussian noise, whose σ is 2 · clip · z; 0 asks for no privacy rule at all.
+        privacy_epsilon: what a site may spend over all rounds; from then on it only receives.
+        privacy_delta: the δ at which ε is counted.
+        privacy_probe: whether noised gradient probes leave too, each at the cost of an update.
     """
 
     federation: str = "fedsca"
@@ -127,7 +130,7 @@ class FederationSettings:
             raise RoundError(f"{path} cannot be read ({error}): repair it, or write it anew with `fedsca server start`.") from error
         if not isinstance(value, dict):
             raise RoundError(f"{path} holds a {type(value).__name__}, expected a JSON object.")
-        return cls._from_mapping({**dataclasses.asdict(cls()), **value}, str(path))  # a file of older software lacks newer settings
+        return cls._from_mapping({**dataclasses.asdict(cls()), **value}, f"file {path}")  # a file of older software lacks newer settings
 
     @classmethod
     def _from_mapping(cls, values: Mapping[str, Any], where: str) -> "FederationSettings":
@@ -135,7 +138,10 @@ class FederationSettings:
         missing = sorted(set(fields) - set(values))
         if missing:
             raise RoundError(f"The {where} lacks {', '.join(missing)}.")
-        return cls(**{name: _typed(name, values[name], field.default) for name, field in fields.items()})
+        try:
+            return cls(**{name: _typed(name, values[name], field.default) for name, field in fields.items()})
+        except RoundError as error:
+            raise RoundError(f"In the {where}: {error}") from error
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:

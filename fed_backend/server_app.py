@@ -27,7 +27,7 @@ app = ServerApp()
 
 @app.main()  # type: ignore[untyped-decorator]  # flwr is not followed by the type checker
 def main(grid: Grid, context: Context) -> None:
-    """Run `rounds` rounds on the state folder `state-dir`; both stand in the run config."""
+    """Run `rounds` rounds on the state folder `state-dir`, none beyond number `until-round`; these stand in the run config."""
     settings = FederationSettings.from_run_config(context.run_config)
     folder = state_folder(context.run_config.get("state-dir", ""))
     rounds = context.run_config.get("rounds", 1)
@@ -36,9 +36,21 @@ def main(grid: Grid, context: Context) -> None:
     try:
         with file_lock.locked(folder / LOCK_FILE, timeout=_LOCK_SECONDS):
             state = open_state(folder, settings)
-            SgcaStrategy(state, settings, folder, run=str(context.run_id)).start(grid, num_rounds=rounds)
+            left = rounds_left(state.round, rounds, context.run_config.get("until-round", 0))
+            SgcaStrategy(state, settings, folder, run=str(context.run_id)).start(grid, num_rounds=left)
     except RegistryError as error:
         raise RoundError(f"Another run works on {folder}: wait until it has ended. ({error})") from error
+
+
+def rounds_left(behind: int, rounds: int, until: Any) -> int:
+    """How many rounds this run still has to do, when round `behind` is the last one that the federation has behind it.
+
+    Raises:
+        RoundError: `until` is no round number.
+    """
+    if type(until) is not int or until < 0:
+        raise RoundError(f"until-round is {until!r}, expected a round's number, or 0 for no limit.")
+    return max(0, min(rounds, until - behind)) if until else rounds
 
 
 def state_folder(text: Any) -> Path:

@@ -146,7 +146,11 @@ def _parse(value: Mapping[str, Any]) -> RoundFacts:
         weights={_text(site): {_text(giver): _share(weight) for giver, weight in row.items()} for site, row in value["weights"].items()},
         traffic={_text(site): {_text(key): _count(size) for key, size in row.items()} for site, row in value["bytes"].items()},
         verdicts={_text(site): _verdict(line) for site, line in value["verdicts"].items()},
-        privacy={_text(site): (_positive(spent["epsilon"]), _share(spent["delta"])) for site, spent in _optional(value, "privacy")},
+        privacy={
+            _text(site): (_positive(line["epsilon"]), _share(line["delta"]))
+            for site, line in value["sites"].items()
+            if line.get("epsilon") is not None and line.get("delta") is not None
+        },
     )
 
 
@@ -162,11 +166,6 @@ def moment(value: object) -> datetime | None:
         raise ValueError("a time that is no text")
     found = datetime.fromisoformat(value)
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-
-
-def _optional(value: Mapping[str, Any], key: str) -> list[tuple[Any, Any]]:
-    found = value.get(key)
-    return list(found.items()) if found is not None else []
 
 
 def _verdict(line: Mapping[str, Any]) -> VerdictFacts:

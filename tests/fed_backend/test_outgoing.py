@@ -1,5 +1,6 @@
 """The last door: what leaves is noised, paid for and in the audit log; whatever fails, nothing leaves."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -201,7 +202,7 @@ def _clean(member: Member) -> Member:
 
 
 def info(schema: AdapterSchema, number: int, rule: PrivacyRule | None = None) -> RoundInfo:
-    return RoundInfo("11111111-2222", "north", number, "7", schema.base, schema.id, rule)
+    return RoundInfo("11111111-2222", "north", number, "7", schema.base, schema.id, privacy=rule)
 
 
 def ask(member: Member, number: int, message_type: str = MessageType.TRAIN, **more: Any) -> dict[str, Any]:
@@ -238,6 +239,15 @@ def test_with_too_few_cases_or_a_spent_budget_it_only_receives(clean: Member) ->
     (clean.site.root / "policy.json").unlink()
     spent = client_site.collect_update(clean, info(schema, 4, PrivacyRule(clip=0.1, noise=0.5, epsilon=0.1)))
     assert (spent.cases, "budget is spent" in spent.receives_only) == (0, True)
+
+
+def test_a_policy_of_8_bits_sends_8_bits_whatever_the_server_asks_for(clean: Member) -> None:
+    schema = client_site.site_schema(clean)
+    write(clean.site, "policy.json", {"bits": 8})
+    reply = client_site.collect_update(clean, dataclasses.replace(info(schema, 6), encoding="fp16"))
+    assert len(reply.payload) <= schema.size + 2000
+    assert wire.decode_update(reply.payload, schema).state.to_vector().any()
+    assert reply.receives_only == ""
 
 
 def test_the_server_hears_a_sentence_and_the_log_has_it(clean: Member) -> None:

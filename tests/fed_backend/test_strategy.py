@@ -73,6 +73,7 @@ def test_the_report_says_all(tmp_path: Path) -> None:
         "newcomer": False,
         "receives_only": "",
         "epsilon": None,
+        "delta": None,
         "clipped": None,
         "probe_cases": [2, 2],
         "note": "",
@@ -374,7 +375,7 @@ def test_a_site_that_only_receives_keeps_what_it_gave_before(tmp_path: Path) -> 
 
     def spent(fields: dict[str, Value]) -> dict[str, Value]:
         zeros = wire.encode_update(wire.UpdateMessage("B", 2, 0, toy_state(0.0)))
-        return {**fields, "payload": zeros, "receives_only": "Its privacy budget is spent.", "epsilon": 7.5}
+        return {**fields, "payload": zeros, "receives_only": "Its privacy budget is spent.", "epsilon": 7.5, "delta": 1e-5}
 
     grid.change["B"] = only("update", spent)
     strategy.start(grid, num_rounds=1)
@@ -385,7 +386,7 @@ def test_a_site_that_only_receives_keeps_what_it_gave_before(tmp_path: Path) -> 
     second = reports_of(tmp_path)[1]
     assert (second["sites"]["B"]["cases"], second["sites"]["B"]["receives_only"]) == (0, "Its privacy budget is spent.")
     assert "B" in second["weights"]["A"]
-    assert second["sites"]["B"]["epsilon"] == 7.5
+    assert (second["sites"]["B"]["epsilon"], second["sites"]["B"]["delta"]) == (7.5, 1e-5)
 
 
 def test_a_stranger_that_only_receives_is_a_newcomer(tmp_path: Path) -> None:

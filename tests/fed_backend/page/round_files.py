@@ -10,7 +10,11 @@ def report(number: int = 1, **changes: Any) -> dict[str, Any]:
     """A finished round's file as a dictionary."""
     one = RoundReport(federation="id", name="north", round=number, run="7", base="ab", schema="cd", started="2026-03-02T02:00:00+00:00")
     value = {**one.to_dict(), "status": "finished", "finished": "2026-03-02T02:01:40+00:00", "seconds": {"join": 1.0, "total": 100.0}}
-    return {**value, **changes}
+    spent = changes.pop("privacy", {})
+    value = {**value, **changes}
+    if not spent:
+        return value
+    return {**value, "sites": {**value["sites"], **{site: {**value["sites"].get(site, line()), **one} for site, one in spent.items()}}}
 
 
 def facts(number: int = 1, **changes: Any) -> RoundFacts:

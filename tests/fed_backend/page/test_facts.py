@@ -63,7 +63,7 @@ def test_damaged_files_are_skipped_and_told(tmp_path: Path) -> None:
     (rounds / "round-0005.json").write_text("[" * 100_000, encoding="utf-8")
     (folder / "schedule.json").write_text("[]", encoding="utf-8")
     (folder / "server.safetensors").write_bytes(b"no state")
-    (folder / "federation.json").write_text("{}", encoding="utf-8")
+    (folder / "federation.json").write_text('{"rank": "many"}', encoding="utf-8")
     reader = StateReader(folder)
     found = reader.read()
     assert [one.number for one in found.rounds] == [1, 3]

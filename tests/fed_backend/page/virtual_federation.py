@@ -61,6 +61,13 @@ def make_state_folder(folder: Path, sites: list[VirtualSite] | None = None, *, r
     return folder
 
 
+def add_round(folder: Path, number: int) -> None:
+    """Another round in a folder of `make_state_folder`."""
+    state, settings = server_state.load(folder / "server.safetensors"), FederationSettings.load(folder)
+    after = _one_round(folder, state, settings, five_sites(), number, np.random.default_rng(number), privacy=True)
+    server_state.save(after, folder / "server.safetensors")
+
+
 def _one_round(
     folder: Path,
     state: server_state.ServerState,
@@ -95,15 +102,14 @@ def _one_round(
     path = one.report.save(folder)
     if privacy:
         report = json.loads(path.read_text(encoding="utf-8"))
-        report["privacy"] = {site: {"epsilon": round(0.35 * number**0.5, 3), "delta": 1e-5} for site in one.members if site != "Cedar"}
+        for site in set(one.members) - {"Cedar"}:
+            report["sites"][site] |= {"epsilon": round(0.35 * number**0.5, 3), "delta": 1e-5}
         path.write_text(json.dumps(report), encoding="utf-8")
     return one.state
 
 
 def _compare_and_mix(one: FederatedRound, there: list[tuple[int, VirtualSite]], number: int, random: np.random.Generator) -> None:
-    payload = one.probe_request()
-    assert payload is not None
-    request = wire.decode_probe_request(payload, FULL_SIZE)
+    request = wire.decode_probe_request(next(iter(one.probe_requests().values())), FULL_SIZE)
     replies = []
     for node, site in there:
         half = np.zeros(request.size, np.float32)
@@ -113,7 +119,7 @@ def _compare_and_mix(one: FederatedRound, there: list[tuple[int, VirtualSite]], 
             site.name, number, request.seed, (site.cases // 2, site.cases - site.cases // 2), half + noise, half - noise
         )
         replies.append(SiteAnswer(node, site.name, {"site": site.name, "payload": wire.encode_probe_reply(reply), "seconds": 8.0}))
-    one.take_probe_replies(replies, payload)
+    one.take_probe_replies(replies)
     one.mixtures()
     one.take_verdicts([_verdict(node, site, number, random) for node, site in there])
     one.report.seconds |= {"probe": 20.0 + 9 * random.random() * len(there), "mixture": 30.0 + 8 * random.random() * len(there)}
