@@ -155,7 +155,7 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
     # --- inside -----------------------------------------------------------------------------------------------------------------------
 
     def _new_round(self) -> FederatedRound:
-        return FederatedRound(self.state, self._settings, run=self._run, save=self._save)
+        return FederatedRound(self.state, self._settings, run=self._run, save=self._save, folder=self._folder)
 
     def _save(self, state: ServerState) -> None:
         server_state.save(state, self._folder / STATE_FILE)

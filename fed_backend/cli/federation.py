@@ -10,6 +10,7 @@ import typer
 from fed_backend import launch
 from fed_backend.cli import enrolment_server, enrolment_site, schedule
 from fed_backend.cli.page import page, page_users_app
+from fed_backend.cli.quarantine import quarantine_app
 from fed_backend.cli.server_status import server_status
 from fed_backend.errors import LaunchError
 
@@ -173,6 +174,7 @@ def register(
 server_app.command("status")(server_status)
 server_app.command("page")(page)
 server_app.add_typer(page_users_app, name="users")
+server_app.add_typer(quarantine_app, name="quarantine")
 
 
 @site_app.command("join")
