@@ -1,8 +1,10 @@
 """The list of faults, each a function that does harm to a federation and tells what came of it."""
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,59 +31,94 @@ class NotHere(Exception):
     """This machine cannot make the fault happen, and why."""
 
 
-@dataclass
-class Place:
-    """Where a fault happens: a folder of its own, and the federations that were started in it."""
-
-    folder: Path
-    templates: Path
-
-    def __post_init__(self) -> None:
-        self.federations: list[Federation] = []
-        self.undo: list[Callable[[], object]] = []
-
-    def federation(self, *names: str, start: bool = True, **options: Any) -> Federation:
-        """A federation of these sites, running."""
-        made = Federation(self.folder, self.templates, names or ("A", "B"), **options)
-        self.federations.append(made)
-        return made.start() if start else made
-
-    def sound(self, rounds: int) -> None:
-        """See `soundness`."""
-        for federation in self.federations:
-            assert_sound(federation, rounds)
-
-    def close(self) -> None:
-        """End everything and clear up."""
-        for federation in self.federations:
-            federation.close()
-        for step in reversed(self.undo):
-            step()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-Scenario = Callable[[Place], Seen]
+Scenario = Callable[[Federation], Seen]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: its name, the group that it belongs to, and what makes it happen."""
+    """One fault.
+
+    Attributes:
+        name: what is done.
+        group: the kind of harm.
+        scenario: does it to a federation that runs, or has been made only.
+        sites: of the federation that it needs.
+        options: of that federation.
+        shared: whether it may be one that has seen other faults, and is left in order for the next one.
+        quick: whether it runs with every `make test`.
+    """
 
     name: str
     group: str
     scenario: Scenario
-    quick: bool
+    sites: tuple[str, ...] = ("A", "B")
+    options: Mapping[str, Any] = field(default_factory=dict)
+    shared: bool = True
+    quick: bool = False
 
 
 FAULTS: list[Fault] = []
 
 
-def fault(name: str, group: str, *, quick: bool = False) -> Callable[[Scenario], Scenario]:
-    """Put a scenario on the list; `quick` ones run with every `make test`."""
+def fault(name: str, group: str, **settings: Any) -> Callable[[Scenario], Scenario]:
+    """Put a scenario on the list; see `Fault` for the settings."""
 
     def register(scenario: Scenario) -> Scenario:
         assert name not in [one.name for one in FAULTS]
-        FAULTS.append(Fault(name, group, scenario, quick))
+        FAULTS.append(Fault(name, group, scenario, **settings))
         return scenario
 
     return register
+
+
+class Grounds:
+    """Where faults happen: one after the other to the same federation, as in a bad year, where they allow it."""
+
+    def __init__(self, folder: Path, templates: Path) -> None:
+        self.folder, self.templates = folder, templates
+        self.federation: Federation | None = None
+        self._used_for: Fault | None = None
+        self._count = 0
+
+    def make(self, fault: Fault) -> tuple[Seen, float | None]:
+        """Do it; what was seen, and how long an undisturbed round of this federation took."""
+        federation = self._federation(fault)
+        try:
+            seen = fault.scenario(federation)
+            assert_sound(federation, federation.done)
+        except BaseException:
+            self.close()
+            raise
+        undisturbed = federation.took[0] if federation.took else None
+        if not fault.shared:
+            self.close()
+        return seen, undisturbed
+
+    def _federation(self, fault: Fault) -> Federation:
+        used = self._used_for
+        fits = used is not None and used.shared and fault.shared and used.sites == fault.sites and used.options == fault.options
+        if self.federation is None or not fits:
+            self.close()
+            self._count += 1
+            self.federation = Federation(self.folder / f"{self._count:02d}", self.templates, fault.sites, **fault.options)
+            if fault.shared:
+                self.federation.start()
+        self._used_for = fault
+        return self.federation
+
+    def close(self) -> None:
+        """End everything and clear up."""
+        if self.federation is not None:
+            self.federation.close()
+            with suppress(OSError):
+                shutil.rmtree(self.federation.folder)
+        self.federation = None
+
+
+def recovered(federation: Federation, begun: float) -> tuple[str, float]:
+    """The round that was asked for ends by itself with every site; how, and how long after `begun`."""
+    last = federation.finished()
+    took = time.monotonic() - begun
+    federation.assert_whole(federation.done)
+    how = "the round went on" if last.attempts == 1 else f"the round was taken up by itself (attempt {last.attempts})"
+    return how, took

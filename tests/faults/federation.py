@@ -88,10 +88,12 @@ class Federation:
         self.kept: dict[str, Kept] = {}
         self.begun = {name: self.versions(name) for name in self.names}
         self.took: list[float] = []
+        self.done = 0
 
     def write_configuration(self, **rounds: Any) -> None:
         """federation.toml: nothing is due by itself, nobody's page."""
-        waits = {"join_seconds": 120.0, "update_seconds": 120.0, "probe_seconds": 240.0, "mixture_seconds": 240.0, "min_sites": 2}
+        waits: dict[str, Any] = {"join_seconds": 120.0, "update_seconds": 120.0, "probe_seconds": 240.0, "mixture_seconds": 240.0, "probe_every": 1 if "P" in self.names else 10_000}
+        waits |= {"min_sites": 2, "expected_sites": len(self.names)}
         values: dict[tuple[str, str], Any] = {("rounds", key): value for key, value in {**waits, **self.rounds, **rounds}.items()}
         values |= {("server", "port"): self.port, ("server", "stop_seconds"): 1.0, ("page", "enabled"): False, **self.sections}
         atomic.write_bytes(self.state / "federation.toml", example(values).encode())
@@ -103,10 +105,15 @@ class Federation:
     # --- processes --------------------------------------------------------------------------------------------------------------------
 
     def start(self) -> "Federation":
-        """Start server and sites."""
+        """Start server and sites, and run a round that nothing disturbs."""
         self.start_server()
         for name in self.names:
             self.start_site(name)
+        self.ask()
+        begun = time.monotonic()
+        self.finished()
+        self.took.append(time.monotonic() - begun)
+        self.assert_whole(1)
         return self
 
     def start_server(self, environment: Mapping[str, str] | None = None) -> Kept:
@@ -182,17 +189,28 @@ class Federation:
         assert outcome is None or last.outcome == outcome, f"{last}\n{self.logs()}"
         return last
 
-    def round(self, number: int, outcome: str = "finished") -> LastRound:
-        """One round from beginning to end."""
-        begun = time.monotonic()
-        self.ask()
-        last = self.wait_ended(number, outcome)
-        self.took.append(time.monotonic() - begun)
+    def finished(self, outcome: str | None = "finished") -> LastRound:
+        """Wait for the end of the round that was asked for; from then on it is done."""
+        last = self.wait_ended(self.done + 1, outcome)
+        self.done += 1
         return last
 
-    def connected(self) -> None:
-        """Wait until every site has registered with the SuperLink, so that a fault hits a federation that is whole."""
-        wait_for("the SuperLink", lambda: launch.answers("127.0.0.1", self.port, seconds=0.2), WAIT_SECONDS)
+    def round(self, outcome: str = "finished") -> dict[str, Any]:
+        """One more round from beginning to end; returns its report."""
+        self.ask()
+        self.finished(outcome)
+        return self.report(self.done)
+
+    def whole_round(self) -> dict[str, Any]:
+        """One more round in which every site takes part and judges its mixture."""
+        report = self.round()
+        self.assert_whole(self.done)
+        return report
+
+    def assert_whole(self, number: int) -> None:
+        """Every site took part in that round and judged its mixture."""
+        report = self.report(number)
+        assert sorted(report["verdicts"]) == sorted(self.names), f"{report['refusals']}\n{self.logs()}"
 
     # --- what is on the disks ---------------------------------------------------------------------------------------------------------
 

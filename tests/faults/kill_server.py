@@ -1,22 +1,26 @@
-"""kill -9 of what runs at the server: SuperLink, ServerApp, supervisor, each at several moments of a round."""
+"""kill -9 of what runs at the server: SuperLink, ServerApp, supervisor, the round's process, each at several moments of a round."""
 
 import time
 
-from tests.faults.fault import Place, Seen, fault
+from tests.faults.fault import Seen, fault, recovered
 from tests.faults.federation import Federation
 from tests.faults.moments import CLIENT_APP, SERVER_APP, Moment
 
-UPDATE = Moment(CLIENT_APP, "import", r"^fed_backend\.client_app$")
+UPDATE = Moment(CLIENT_APP, "import", r"^fed_backend\.client_site$")
 PROBE = Moment(CLIENT_APP, "import", r"^sam_adapters\.probe$")
 JUDGED = Moment(CLIENT_APP, "import", r"^sam_adapters\.gate$")
-FIRST_SAVE = Moment(SERVER_APP, "os.rename", r"-> .*/server\.safetensors$")
-LAST_SAVE = Moment(SERVER_APP, "os.rename", r"-> .*/server\.safetensors$", skip=2)
+STATE = r"-> .*/server\.safetensors$"
+FIRST_SAVE = Moment(SERVER_APP, "os.rename", STATE)
+LAST_SAVE = Moment(SERVER_APP, "os.rename", STATE, skip=1)
+REPORT = Moment(SERVER_APP, "os.rename", r"-> .*/round-\d+\.json$", skip=1)
+SMALL, LARGE = ("A", "B"), ("P", "Q")
 MOMENTS = {
-    "before the update": (UPDATE, ("A", "B")),
-    "in the probe": (PROBE, ("P", "Q")),
-    "while the mixture is judged": (JUDGED, ("A", "B")),
-    "while the state is written after the updates": (FIRST_SAVE, ("A", "B")),
-    "while the state is written at the round's end": (LAST_SAVE, ("A", "B")),
+    "before the update": (UPDATE, SMALL),
+    "while the mixture is judged": (JUDGED, SMALL),
+    "while the state is written after the updates": (FIRST_SAVE, SMALL),
+    "while the state is written at the round's end": (LAST_SAVE, SMALL),
+    "after the round's end, before its report": (REPORT, SMALL),
+    "in the probe": (PROBE, LARGE),
 }
 VICTIMS = {
     "SuperLink": "fed_backend.superlink_process",
@@ -25,11 +29,9 @@ VICTIMS = {
 }
 
 
-def killed_and_finished(place: Place, victim: str, moment: Moment, names: tuple[str, ...]) -> Seen:
-    """Round 1 is hit at the moment, ends by itself, and round 2 is a whole one."""
-    federation = place.federation(*names, start=False)
+def kill_at(federation: Federation, victim: str, moment: Moment) -> Seen:
+    """A round is hit at the moment, and ends by itself with every site in it."""
     reached = federation.moments.hold(moment)
-    federation.start()
     federation.ask()
     reached.wait()
     if victim == "supervisor":
@@ -38,31 +40,21 @@ def killed_and_finished(place: Place, victim: str, moment: Moment, names: tuple[
         federation.kill(VICTIMS[victim])
     begun = time.monotonic()
     reached.release()
-    return after_a_killed_round(place, federation, begun)
-
-
-def after_a_killed_round(place: Place, federation: Federation, begun: float) -> Seen:
-    """Round 1 ends by itself, and round 2 is a whole one."""
-    last = federation.wait_ended(1)
-    took = time.monotonic() - begun
-    federation.round(2)
-    assert federation.refusals(2) == {} or set(federation.refusals(2).values()) == {TOO_FEW}, federation.refusals(2)
-    place.sound(2)
-    tries = "was finished all the same" if last.attempts == 1 else f"was taken up by itself (attempt {last.attempts})"
-    return Seen(f"Round 1 {tries}; round 2 was whole.", took)
-
-
-TOO_FEW = "The site declined: It has usable labelled training cases of fewer than two patients: too few to compare."
+    how, took = recovered(federation, begun)
+    return Seen(f"{how[0].upper()}{how[1:]}.", took)
 
 
 def _register() -> None:
-    for victim in ("SuperLink", "ServerApp", "supervisor"):
-        for when, (moment, names) in MOMENTS.items():
+    pairs = [(victim, when) for when in MOMENTS for victim in ("SuperLink", "ServerApp", "supervisor")]
+    pairs.insert(3, ("round's process", "before the update"))
+    for victim, when in pairs:
+        moment, names = MOMENTS[when]
 
-            def scenario(place: Place, victim: str = victim, moment: Moment = moment, names: tuple[str, ...] = names) -> Seen:
-                return killed_and_finished(place, victim, moment, names)
+        def scenario(federation: Federation, victim: str = victim, moment: Moment = moment) -> Seen:
+            return kill_at(federation, victim, moment)
 
-            fault(f"kill -9 of the {victim} {when}", "kill", quick=(victim, when) == ("ServerApp", "while the state is written at the round's end"))(scenario)
+        quick = (victim, when) == ("ServerApp", "while the state is written at the round's end")
+        fault(f"kill -9 of the {victim} {when}", "kill", sites=names, quick=quick)(scenario)
 
 
 _register()

@@ -72,7 +72,7 @@ class Moments:
     def environment(self) -> dict[str, str]:
         """Of every process of the federation."""
         paths = [str(HOOK), os.environ.get("PYTHONPATH", "")]
-        return {**os.environ, MARK: str(self.folder), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        return {**os.environ, MARK: str(self.folder), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
     def hold(self, moment: Moment) -> Reached:
         """Hold the first process that comes to `moment`."""
