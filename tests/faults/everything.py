@@ -1,6 +1,6 @@
 """All faults."""
 
-from tests.faults import kill_server, kill_site
+from tests.faults import clocks, damaged, disk, kill_server, kill_site, network
 from tests.faults.fault import FAULTS
 
-__all__ = ["FAULTS", "kill_server", "kill_site"]
+__all__ = ["FAULTS", "clocks", "damaged", "disk", "kill_server", "kill_site", "network"]

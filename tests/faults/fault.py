@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults.federation import Federation
+from tests.faults.federation import Federation, NotHere
 from tests.faults.soundness import assert_sound
 
 
@@ -25,10 +25,6 @@ class Seen:
     what: str
     seconds: float | None
     person: str = ""
-
-
-class NotHere(Exception):
-    """This machine cannot make the fault happen, and why."""
 
 
 Scenario = Callable[[Federation], Seen]
@@ -56,6 +52,8 @@ class Fault:
     shared: bool = True
     quick: bool = False
 
+
+__all__ = ["FAULTS", "Fault", "Grounds", "NotHere", "Seen", "fault", "recovered"]
 
 FAULTS: list[Fault] = []
 

@@ -35,6 +35,8 @@ from tests.fed_backend.site_fixture import add_version, make_site
 from tests.fed_backend.toy_sites import reports_of
 from tests.faults.kept import Kept
 from tests.faults.moments import MARK, Moments, wait_for
+from tests.faults.relay import Relay
+from tests.slicer_extension.workstation.cable import Cable
 
 FEDSCA = [sys.executable, "-m", "fed_backend.cli"]
 WAIT_SECONDS = 420.0
@@ -53,6 +55,10 @@ def make_templates(folder: Path) -> Path:
     return folder
 
 
+class NotHere(Exception):
+    """This machine cannot make the fault happen, and why."""
+
+
 @dataclass
 class Federation:
     """See the module. Leave it with `close`, whatever happened.
@@ -64,6 +70,9 @@ class Federation:
         sections: other keys of federation.toml.
         environments: site -> what its processes get besides.
         addresses: site -> where it looks for the server; by default the server's own port.
+        small_disks: `server` or a site -> megabytes of the disk of its own that its folder is.
+        clocks_of: `server` or sites whose clocks can be set.
+        cables_of, relays_of: sites whose way to the server is a `Cable`, or a `Relay`.
     """
 
     folder: Path
@@ -73,14 +82,26 @@ class Federation:
     sections: Mapping[tuple[str, str], Any] = field(default_factory=dict)
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
-    state_folder: Path | None = None
+    small_disks: Mapping[str, int] = field(default_factory=dict)
+    clocks_of: tuple[str, ...] = ()
+    cables_of: tuple[str, ...] = ()
+    relays_of: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        from tests.faults import small_disk, wrong_clock
+
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.state = self.state_folder or self.folder / "server"
+        for name, megabytes in self.small_disks.items():
+            small_disk.mount(self.folder / name, megabytes)
+        self.clocks = {name: wrong_clock.WrongClock(self.folder, name) for name in self.clocks_of}
+        self.state = self.folder / "server"
         self.state.mkdir(mode=0o700, exist_ok=True)
         self.moments = Moments(self.folder / "faults")
         self.port = launch.free_port()
+        self.cables = {name: Cable(self.port) for name in self.cables_of}
+        self.relays = {name: Relay(self.port) for name in self.relays_of}
+        for name, way in {**self.cables, **self.relays}.items():
+            self.addresses[name] = f"127.0.0.1:{way.port}"
         self.sites = {name: self._copied(name) for name in self.names}
         first = self.templates / self.names[0]
         atomic.write_bytes(self.state / SCHEMA_FILE, (SiteDirectory.open(first).work / SCHEMA_FILE).read_bytes())
@@ -99,7 +120,7 @@ class Federation:
         atomic.write_bytes(self.state / "federation.toml", example(values).encode())
 
     def _copied(self, name: str) -> SiteDirectory:
-        shutil.copytree(self.templates / name, self.folder / name)
+        shutil.copytree(self.templates / name, self.folder / name, dirs_exist_ok=True)
         return SiteDirectory.open(self.folder / name)
 
     # --- processes --------------------------------------------------------------------------------------------------------------------
@@ -119,16 +140,19 @@ class Federation:
     def start_server(self, environment: Mapping[str, str] | None = None) -> Kept:
         """The supervised server, under something that starts it again."""
         argv = [*FEDSCA, "server", "start", "--config", str(self.state / "federation.toml")]
-        self.kept["server"] = Kept(argv, {**self.moments.environment(), **(environment or {})}, self.folder / "server.log")
+        self.kept["server"] = Kept(argv, {**self.moments.environment(), **self._clock("server"), **(environment or {})}, self.folder / "server.log")
         return self.kept["server"]
 
     def start_site(self, name: str, argv: list[str] | None = None) -> Kept:
         """A site's SuperNode, likewise."""
         address = self.addresses.get(name, f"127.0.0.1:{self.port}")
         command = argv or [*FEDSCA, "site", "join", "--site", str(self.sites[name].root), "--superlink", address]
-        environment = {**self.moments.environment(), **self.environments.get(name, {})}
+        environment = {**self.moments.environment(), **self._clock(name), **self.environments.get(name, {})}
         self.kept[name] = Kept(command, environment, self.folder / f"{name}.log")
         return self.kept[name]
+
+    def _clock(self, name: str) -> Mapping[str, str]:
+        return self.clocks[name].environment if name in self.clocks else {}
 
     def processes(self, text: str, home: str = "") -> list[psutil.Process]:
         """Processes of this federation whose command line holds `text`; of a site or of the server if `home` names its folder."""
@@ -152,6 +176,8 @@ class Federation:
 
     def close(self) -> None:
         """End everything that was started."""
+        from tests.faults import small_disk
+
         for kept in self.kept.values():
             kept.close()
         deadline = time.monotonic() + 30
@@ -160,6 +186,10 @@ class Federation:
                 with suppress(psutil.Error):
                     process.kill()
             psutil.wait_procs(left, timeout=5)
+        for way in (*self.cables.values(), *self.relays.values()):
+            way.close()
+        for name in self.small_disks:
+            small_disk.unmount(self.folder / name)
 
     # --- rounds -----------------------------------------------------------------------------------------------------------------------
 
