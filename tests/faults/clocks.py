@@ -4,7 +4,7 @@ import time
 
 from tests.faults.fault import Seen, fault, recovered
 from tests.faults.federation import Federation
-from tests.faults.kill_server import JUDGED, UPDATE
+from tests.faults.kill_server import TAKEN, UPDATE
 from tests.faults.kill_site import PATIENCE
 from tests.faults.moments import Moment
 
@@ -34,9 +34,9 @@ def server_ahead(federation: Federation) -> Seen:
     return jump(federation, "server", DAY, UPDATE)
 
 
-@fault("the server's clock jumps a day back while the mixture is judged", "clock", options=OPTIONS)
+@fault("the server's clock jumps a day back while the mixture is on its way", "clock", options=OPTIONS)
 def server_back(federation: Federation) -> Seen:
-    return jump(federation, "server", 0.0, JUDGED)
+    return jump(federation, "server", 0.0, TAKEN)
 
 
 @fault("a hospital's clock jumps a year ahead before its update", "clock", options=OPTIONS)
@@ -44,6 +44,6 @@ def site_ahead(federation: Federation) -> Seen:
     return jump(federation, "A", 365 * DAY, UPDATE)
 
 
-@fault("a hospital's clock jumps two years back while its mixture is judged", "clock", options=OPTIONS)
+@fault("a hospital's clock jumps two years back while it takes its mixture", "clock", options=OPTIONS)
 def site_back(federation: Federation) -> Seen:
-    return jump(federation, "A", -365 * DAY, JUDGED)
+    return jump(federation, "A", -365 * DAY, TAKEN)

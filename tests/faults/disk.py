@@ -7,7 +7,7 @@ from fed_backend.schedule import book as books
 from tests.faults import small_disk
 from tests.faults.fault import Seen, fault
 from tests.faults.federation import FEDSCA, WAIT_SECONDS, Federation
-from tests.faults.kill_server import JUDGED, UPDATE
+from tests.faults.kill_server import TAKEN, UPDATE
 from tests.faults.kill_site import PATIENCE, at, tune
 
 SERVER = {"small_disks": {"server": 48}}
@@ -81,11 +81,11 @@ def site_full(federation: Federation) -> Seen:
     return Seen("The round went on without the site and said why; the next one had it again.", time.monotonic() - begun, reason)
 
 
-@fault("disk full at a hospital while its mixture is judged", "disk", options=SITE, shared=False)
+@fault("disk full at a hospital while it takes its mixture", "disk", options=SITE, shared=False)
 def site_full_in_the_gate(federation: Federation) -> Seen:
     federation.start()
     root = federation.sites["A"].root
-    reached = federation.moments.hold(at(JUDGED, "A"))
+    reached = federation.moments.hold(at(TAKEN, "A"))
     federation.ask()
     reached.wait()
     small_disk.fill(root)

@@ -8,6 +8,7 @@ from tests.faults.moments import CLIENT_APP, SERVER_APP, Moment
 
 UPDATE = Moment(CLIENT_APP, "import", r"^fed_backend\.client_site$")
 PROBE = Moment(CLIENT_APP, "import", r"^sam_adapters\.probe$")
+TAKEN = Moment(CLIENT_APP, "open", r"/work/federation\.lock$")
 JUDGED = Moment(CLIENT_APP, "import", r"^sam_adapters\.gate$")
 STATE = r"-> .*/server\.safetensors$"
 FIRST_SAVE = Moment(SERVER_APP, "os.rename", STATE)
@@ -16,7 +17,7 @@ REPORT = Moment(SERVER_APP, "os.rename", r"-> .*/round-\d+\.json$", skip=1)
 SMALL, LARGE = ("A", "B"), ("P", "Q")
 MOMENTS = {
     "before the update": (UPDATE, SMALL),
-    "while the mixture is judged": (JUDGED, SMALL),
+    "while the mixture is judged": (JUDGED, LARGE),
     "while the state is written after the updates": (FIRST_SAVE, SMALL),
     "while the state is written at the round's end": (LAST_SAVE, SMALL),
     "after the round's end, before its report": (REPORT, SMALL),

@@ -18,8 +18,8 @@ PATIENCE = {"rounds": {"update_seconds": 45.0, "probe_seconds": 60.0, "mixture_s
 MOMENTS = {
     "before the update": (UPDATE, SMALL),
     "while its memory of the update is written": (MEMORY, SMALL),
-    "while the mixture is judged": (JUDGED, SMALL),
-    "while the mixture becomes a version": (PUBLISH, SMALL),
+    "while the mixture is judged": (JUDGED, LARGE),
+    "while the mixture becomes a version": (PUBLISH, LARGE),
     "in the probe": (PROBE, LARGE),
 }
 

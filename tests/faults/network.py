@@ -4,7 +4,7 @@ import time
 
 from tests.faults.fault import Seen, fault
 from tests.faults.federation import Federation
-from tests.faults.kill_server import JUDGED, UPDATE
+from tests.faults.kill_server import TAKEN, UPDATE
 from tests.faults.kill_site import PATIENCE, at
 from tests.faults.moments import Moment
 
@@ -35,9 +35,9 @@ def disturbed(federation: Federation, moment: Moment, disturb: str, seconds: flo
     return Seen(f"The round ended without the site ({reason.rstrip('.')}); the next one had it again.", time.monotonic() - begun)
 
 
-@fault("network cut for two minutes while the mixture is judged", "network", options=OPTIONS)
+@fault("network cut for two minutes while the mixture is on its way", "network", options=OPTIONS)
 def cut_while_judged(federation: Federation) -> Seen:
-    return disturbed(federation, JUDGED, "cut", CUT_SECONDS)
+    return disturbed(federation, TAKEN, "cut", CUT_SECONDS)
 
 
 @fault("network cut for two minutes within the round's patience", "network", options=PATIENT)
