@@ -45,7 +45,9 @@ SMALL, LARGE = ("A", "B", "C"), ("P", "Q")
 
 
 def make_templates(folder: Path) -> Path:
-    """Site directories to copy, each with an active version; takes torch."""
+    """Site directories to copy, each with an active version, and another base network; takes torch."""
+    from tests.sam_adapters.test_sam_hf import tiny_sam
+
     for index, name in enumerate((*SMALL, *LARGE)):
         cases = {"train": 1, "validation": 0} if name in SMALL else {"train": 2, "validation": 1}
         site = make_site(folder / name, name, seed=index, **cases)
@@ -53,6 +55,7 @@ def make_templates(folder: Path) -> Path:
         settings.override({"image_size": "64", "device": "cpu", "tune_steps": "4"}).save(site.settings_file)
         add_version(site, folder / f"scratch-{name}", seed=0 if name in SMALL else index)
         site_schema(Member.open(site.root))
+    tiny_sam().save_pretrained(folder / "other-base")
     return folder
 
 
