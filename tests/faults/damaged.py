@@ -79,7 +79,9 @@ def state_deleted(federation: Federation) -> Seen:
     federation.done = federation.server_state().round
     federation.whole_round()
     assert federation.server_state().federation == before
-    return Seen("No new federation was begun; what to do was said, and that done the next round was whole.", time.monotonic() - begun, last.reason)
+    return Seen(
+        "No new federation was begun; what to do was said, and that done the next round was whole.", time.monotonic() - begun, last.reason
+    )
 
 
 @fault("a hospital's registry is truncated", "files", options=PATIENCE)
@@ -157,7 +159,9 @@ def audit_torn(federation: Federation) -> Seen:
 @fault("the schedule's book is truncated", "files")
 def book_cut(federation: Federation) -> Seen:
     cut(federation.state / "schedule.json")
-    federation.wait("the book is put aside", lambda: list(federation.state.glob("schedule.json?*")) or "schedule" in federation.kept["server"].said)
+    federation.wait(
+        "the book is put aside", lambda: list(federation.state.glob("schedule.json?*")) or "schedule" in federation.kept["server"].said
+    )
     return next_round(federation, "It was put aside, and rounds go on.")
 
 

@@ -5,13 +5,14 @@ nothing to compare and their mixture is what they have: no round of theirs start
 validation, at 64 pixels, and adapters of their own: they probe and judge.
 """
 
+import io
 import json
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,8 @@ class Federation:
 
     def write_configuration(self, **rounds: Any) -> None:
         """federation.toml: nothing is due by itself, nobody's page."""
-        waits: dict[str, Any] = {"join_seconds": 120.0, "update_seconds": 120.0, "probe_seconds": 240.0, "mixture_seconds": 240.0, "probe_every": 1 if "P" in self.names else 10_000}
-        waits |= {"min_sites": 2, "expected_sites": len(self.names)}
+        waits: dict[str, Any] = {"join_seconds": 120.0, "update_seconds": 120.0, "probe_seconds": 240.0, "mixture_seconds": 240.0}
+        waits |= {"min_sites": 2, "expected_sites": len(self.names), "probe_every": 1 if "P" in self.names else 10_000}
         values: dict[tuple[str, str], Any] = {("rounds", key): value for key, value in {**waits, **self.rounds, **rounds}.items()}
         values |= {("server", "port"): self.port, ("server", "stop_seconds"): 1.0, ("page", "enabled"): False, **self.sections}
         atomic.write_bytes(self.state / "federation.toml", example(values).encode())
@@ -144,7 +145,9 @@ class Federation:
     def start_server(self, environment: Mapping[str, str] | None = None) -> Kept:
         """The supervised server, under something that starts it again."""
         argv = [*FEDSCA, "server", "start", "--config", str(self.state / "federation.toml")]
-        self.kept["server"] = Kept(argv, {**self.moments.environment(), **self._clock("server"), **(environment or {})}, self.folder / "server.log")
+        self.kept["server"] = Kept(
+            argv, {**self.moments.environment(), **self._clock("server"), **(environment or {})}, self.folder / "server.log"
+        )
         return self.kept["server"]
 
     def start_site(self, name: str, argv: list[str] | None = None) -> Kept:
@@ -164,9 +167,9 @@ class Federation:
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
                 environment = process.environ()
-                if environment.get(MARK) == str(self.moments.folder) and home in environment.get("FLWR_HOME", ""):
-                    if text in " ".join(process.cmdline()):
-                        found.append(process)
+                ours = environment.get(MARK) == str(self.moments.folder) and home in environment.get("FLWR_HOME", "")
+                if ours and text in " ".join(process.cmdline()):
+                    found.append(process)
         return found
 
     def kill(self, text: str, home: str = "") -> int:
@@ -200,7 +203,8 @@ class Federation:
     def ask(self) -> None:
         """Ask for a round."""
         wait_for("the supervisor", lambda: is_supervised(self.state), WAIT_SECONDS)
-        schedule_commands.now(self.state, wait=0.0)
+        with redirect_stdout(io.StringIO()):
+            schedule_commands.now(self.state, wait=0.0)
 
     def last(self) -> LastRound | None:
         """How the last round ended."""

@@ -95,7 +95,9 @@ def tune(federation: Federation, name: str) -> int:
     site = federation.sites[name]
     with (federation.folder / "tuning.log").open("ab") as log:
         argv = [sys.executable, "-c", TUNING, str(site.root)]
-        return subprocess.run(argv, env=federation.moments.environment(), stdout=log, stderr=log, timeout=WAIT_SECONDS, check=False).returncode
+        return subprocess.run(
+            argv, env=federation.moments.environment(), stdout=log, stderr=log, timeout=WAIT_SECONDS, check=False
+        ).returncode
 
 
 def tuning_killed(federation: Federation, moment: Moment) -> Seen:

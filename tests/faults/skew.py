@@ -19,7 +19,10 @@ from tests.faults.federation import Federation, NotHere
 TREE = Path(__file__).resolve().parents[2]
 BEFORE_WIRE_2 = "b6abbfc"  # the last commit whose messages have version 1
 PARTS = ("fed_backend", "sam_adapters", "pyproject.toml")
-THREE = {"sites": ("A", "B", "C"), "options": {"rounds": {"min_sites": 2, "join_seconds": 90.0, "update_seconds": 60.0, "mixture_seconds": 60.0}}}
+THREE = {
+    "sites": ("A", "B", "C"),
+    "options": {"rounds": {"min_sites": 2, "join_seconds": 90.0, "update_seconds": 60.0, "mixture_seconds": 60.0}},
+}
 
 
 def told(federation: Federation, site: str) -> str:
@@ -73,7 +76,7 @@ def newer_software(federation: Federation) -> Path:
     subprocess.run(["cp", "-r", *[str(TREE / part) for part in PARTS], str(_made(folder))], check=True, timeout=60)
     wire = folder / "fed_backend" / "wire.py"
     text = wire.read_text(encoding="utf-8")
-    changed = text.replace("\nVERSION = 2", "\nVERSION = 3", 1)
+    changed = text.replace("\nWIRE_VERSION = 2", "\nWIRE_VERSION = 3", 1)
     assert changed != text
     wire.write_text(changed, encoding="utf-8")
     return folder
@@ -93,7 +96,11 @@ def newer_wire(federation: Federation) -> Seen:
     restart_with(federation, "C", None)
     begun = time.monotonic()
     federation.whole_round()
-    return Seen("It was refused with what to do, and the others went on; with the same version it took part again.", time.monotonic() - begun, reason)
+    return Seen(
+        "It was refused with what to do, and the others went on; with the same version it took part again.",
+        time.monotonic() - begun,
+        reason,
+    )
 
 
 @fault("a site with older software, from before wire format 2", "skew", **THREE)
