@@ -94,7 +94,7 @@ def registry_cut(federation: Federation) -> Seen:
     cut(site.registry_file)
     report = federation.round()
     assert "B" in report["verdicts"]
-    reason = federation.refusals(federation.done)["A"]
+    reason = federation.reason("A")
     assert "registry" in reason, reason
     begun = time.monotonic()
     for path in site.root.glob("registry.sqlite*"):
@@ -116,7 +116,7 @@ def version_cut(federation: Federation) -> Seen:
     cut(path)
     report = federation.round()
     assert "B" in report["verdicts"]
-    reason = federation.refusals(federation.done)["A"]
+    reason = federation.reason("A")
     begun = time.monotonic()
     path.write_bytes(whole)
     federation.whole_round()
@@ -131,7 +131,7 @@ def settings_cut(federation: Federation) -> Seen:
     report = federation.round()
     assert "B" in report["verdicts"]
     assert "A" not in report["verdicts"]
-    reason = " ".join(reason for name, reason in federation.refusals(federation.done).items() if name != "B")
+    reason = federation.reason("A")
     begun = time.monotonic()
     site.settings_file.write_bytes(whole)
     federation.whole_round()

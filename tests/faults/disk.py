@@ -72,7 +72,7 @@ def site_full(federation: Federation) -> Seen:
     root = federation.sites["A"].root
     small_disk.fill(root)
     report = federation.round()
-    reason = federation.refusals(federation.done)["A"]
+    reason = federation.reason("A")
     assert "B" in report["verdicts"]
     assert "No space left" in reason or "disk" in reason, reason
     small_disk.free(root)
@@ -91,7 +91,7 @@ def site_full_in_the_gate(federation: Federation) -> Seen:
     small_disk.fill(root)
     reached.release()
     federation.finished()
-    reason = federation.refusals(federation.done).get("A", "")
+    reason = federation.reason("A")
     assert "No space left" in reason or "disk" in reason, reason
     small_disk.free(root)
     begun = time.monotonic()

@@ -33,11 +33,11 @@ from sam_adapters import atomic
 from sam_adapters.registry import Registry
 from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
-from tests.fed_backend.site_fixture import add_version, make_site
-from tests.fed_backend.toy_sites import reports_of
 from tests.faults.kept import Kept
 from tests.faults.moments import MARK, Moments, wait_for
 from tests.faults.relay import Relay
+from tests.fed_backend.site_fixture import add_version, make_site
+from tests.fed_backend.toy_sites import reports_of
 from tests.slicer_extension.workstation.cable import Cable
 
 FEDSCA = [sys.executable, "-m", "fed_backend.cli"]
@@ -60,7 +60,7 @@ def make_templates(folder: Path) -> Path:
     return folder
 
 
-class NotHere(Exception):
+class NotHere(Exception):  # noqa: N818 - not an error of anybody
     """This machine cannot make the fault happen, and why."""
 
 
@@ -281,6 +281,13 @@ class Federation:
     def refusals(self, number: int) -> dict[str, str]:
         """Site -> why, of a round."""
         return {one["site"]: one["reason"] for one in self.report(number)["refusals"]}
+
+    def reason(self, site: str, number: int = 0) -> str:
+        """Why a site had no part in a round (the last one), by its name or, where it could not tell its name, by its node's number."""
+        found = self.refusals(number or self.done)
+        unnamed = [why for label, why in found.items() if label.startswith("node ")]
+        assert site in found or len(unnamed) == 1, f"{found}\n{self.logs()}"
+        return found.get(site) or unnamed[0]
 
     def wait(self, what: str, reached: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:
         """Wait for something, with the logs at the deadline."""

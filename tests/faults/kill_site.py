@@ -58,7 +58,7 @@ def _goes_on(federation: Federation, hit: str, begun: float) -> Seen:
     assert set(others) <= set(report["verdicts"]), f"{report['refusals']}\n{federation.logs()}"
     if hit in report["verdicts"]:
         return Seen("The round went on with the site.", time.monotonic() - begun)
-    reason = federation.refusals(federation.done)[hit]
+    reason = federation.reason(hit)
     federation.whole_round()
     return Seen(f"The round ended without the site ({reason.rstrip('.')}); the next one had it again.", time.monotonic() - begun)
 

@@ -1,6 +1,7 @@
 """Sites that are late, missing, or back after weeks; a quorum that is not reached."""
 
 import time
+from itertools import pairwise
 
 from fed_backend.strategy import STATE_FILE
 from sam_adapters.registry import Registry
@@ -72,7 +73,7 @@ def back_after_weeks(federation: Federation) -> Seen:
         assert heard == ["P"], heard
         noises.append(dict(zip(report["givers"], report["noise"], strict=True)))
     assert federation.server_state().sites["Q"].last_round == last_round
-    ratios = [later["Q"] / earlier["Q"] for earlier, later in zip(noises, noises[1:], strict=False)]
+    ratios = [later["Q"] / earlier["Q"] for earlier, later in pairwise(noises)]
     assert all(abs(ratio - 1 / 0.9) < 1e-6 for ratio in ratios), ratios
     assert {noise["P"] for noise in noises} == {noises[0]["P"]}
     made = [add_version(federation.sites["Q"], federation.folder / f"made-{seed}", seed=seed).id for seed in (71, 72)]

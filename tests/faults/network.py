@@ -30,7 +30,7 @@ def disturbed(federation: Federation, moment: Moment, disturb: str, seconds: flo
     assert "B" in report["verdicts"], federation.logs()
     if "A" in report["verdicts"]:
         return Seen("The round waited, and went on with the site.", time.monotonic() - begun)
-    reason = federation.refusals(federation.done)["A"]
+    reason = federation.reason("A")
     federation.whole_round()
     return Seen(f"The round ended without the site ({reason.rstrip('.')}); the next one had it again.", time.monotonic() - begun)
 

@@ -29,7 +29,7 @@ def told(federation: Federation, site: str) -> str:
     """A round of the two others; what the third was told, and what the server wrote down."""
     report = federation.round()
     assert sorted(report["verdicts"]) == [name for name in federation.names if name != site], f"{report['refusals']}\n{federation.logs()}"
-    return federation.refusals(federation.done)[site]
+    return federation.reason(site)
 
 
 @fault("a site with adapters of another rank", "skew", **THREE)

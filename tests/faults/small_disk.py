@@ -1,14 +1,13 @@
 """A disk of its own for a folder, small enough to fill: a tmpfs, for which one has to be root."""
 
 import errno
-import os
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
 from tests.faults.federation import NotHere
 
-FILLER = "filler"
+FILLER, PROBE = "filler", "filler.probe"
 
 
 def mount(folder: Path, megabytes: int) -> None:
@@ -36,17 +35,16 @@ def fill(folder: Path) -> None:
             with suppress(OSError):
                 while stream.write(b"x" * size):
                     pass
+    (folder / PROBE).unlink(missing_ok=True)
     try:
-        os.mkdir(folder / "probe")
-        (folder / "probe" / "one").write_bytes(b"x")
+        (folder / PROBE).write_bytes(b"x")
+        number = 0
     except OSError as error:
-        assert error.errno == errno.ENOSPC
-    else:
-        raise AssertionError(f"{folder} is not full")
+        number = error.errno or 0
+    assert number == errno.ENOSPC, f"{folder} is not full ({number})"
 
 
 def free(folder: Path) -> None:
     """There is room again."""
     (folder / FILLER).unlink()
-    with suppress(OSError):
-        (folder / "probe" / "one").unlink()
+    (folder / PROBE).unlink(missing_ok=True)
