@@ -105,8 +105,8 @@ class Federation:
         self.port = launch.free_port()
         self.cables = {name: Cable(self.port) for name in self.cables_of}
         self.relays = {name: Relay(self.port) for name in self.relays_of}
-        for name, way in {**self.cables, **self.relays}.items():
-            self.addresses[name] = f"127.0.0.1:{way.port}"
+        self.addresses |= {name: f"127.0.0.1:{cable.port}" for name, cable in self.cables.items()}
+        self.addresses |= {name: f"127.0.0.1:{relay.port}" for name, relay in self.relays.items()}
         self.sites = {name: self._copied(name) for name in self.names}
         first = self.templates / self.names[0]
         atomic.write_bytes(self.state / SCHEMA_FILE, (SiteDirectory.open(first).work / SCHEMA_FILE).read_bytes())
@@ -193,8 +193,10 @@ class Federation:
                 with suppress(psutil.Error):
                     process.kill()
             psutil.wait_procs(left, timeout=5)
-        for way in (*self.cables.values(), *self.relays.values()):
-            way.close()
+        for cable in self.cables.values():
+            cable.close()
+        for relay in self.relays.values():
+            relay.close()
         for name in self.small_disks:
             small_disk.unmount(self.folder / name)
 

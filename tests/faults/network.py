@@ -19,7 +19,10 @@ def disturbed(federation: Federation, moment: Moment, disturb: str, seconds: flo
     reached = federation.moments.hold(at(moment, "A"))
     federation.ask()
     reached.wait()
-    {"cut": cable.cut, "hang": cable.hang, "lose": lambda: cable.hang(there=True)}[disturb]()
+    if disturb == "cut":
+        cable.cut()
+    else:
+        cable.hang(there=disturb == "lose")
     until = time.monotonic() + seconds
     reached.release()
     time.sleep(max(0.0, until - time.monotonic()))  # the fault is that long; there is nothing to wait for

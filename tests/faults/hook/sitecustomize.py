@@ -14,23 +14,25 @@ if _folder:
     import re
     import signal
     import time
+    from collections.abc import Iterator
     from pathlib import Path
+    from typing import Any
 
     _HOLD_SECONDS = 300.0
     _home, _line = os.environ.get("FLWR_HOME", ""), " ".join(sys.orig_argv)
 
-    def _rules():
+    def _rules() -> "Iterator[dict[str, Any]]":
         for path in sorted(Path(_folder).glob("*.rule")):
             rule = json.loads(path.read_text(encoding="utf-8"))
             if re.search(rule["process"], _line) and re.search(rule["home"], _home):
                 yield {**rule, "path": path, "matching": re.compile(rule["matching"])}
 
-    def _text(event, arguments):
+    def _text(event: str, arguments: tuple[Any, ...]) -> str:
         if event == "os.rename":
             return f"{os.fsdecode(arguments[0])} -> {os.fsdecode(arguments[1])}"
         return str(arguments[0])
 
-    def _claim(path):
+    def _claim(path: Path) -> bool:
         """Whether this process is the first for which the rule holds."""
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
@@ -38,7 +40,7 @@ if _folder:
             return False
         return True
 
-    def _act(rule):
+    def _act(rule: dict[str, Any]) -> None:
         path = rule["path"]
         if rule["action"] == "kill":
             if _claim(path.with_suffix(".fired")):
@@ -57,9 +59,9 @@ if _folder:
 
     _here = list(_rules())
     if _here:
-        _busy = []
+        _busy: list[bool] = []
 
-        def _watch(event, arguments):
+        def _watch(event: str, arguments: tuple[Any, ...]) -> None:
             if event not in _events or _busy:
                 return
             text = _text(event, arguments)
