@@ -105,4 +105,4 @@ def wait_for(what: str, reached: Callable[[], object], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.05)
+        time.sleep(0.2)
