@@ -12,7 +12,7 @@ class Relay:
     """Listens on `port`; threads: one for each connection, and one that listens.
 
     Attributes:
-        twice: whether every pushed message is delivered a second time, by a connection of its own.
+        twice: whether every pushed message is delivered a second time, as by a proxy that has lost the first answer.
         lose: of so many pushed messages the answer is thrown away, and the connection broken.
         repeated: how many deliveries were repeated.
     """
@@ -31,7 +31,7 @@ class Relay:
                     status, headers, answer = relay.deliver(self.command, self.path, dict(self.headers), body)
                     if pushes and relay.twice:
                         relay.repeated += 1
-                        relay.deliver(self.command, self.path, dict(self.headers), body)
+                        status, headers, answer = relay.deliver(self.command, self.path, dict(self.headers), body)
                 except OSError:
                     self.close_connection = True
                     return
