@@ -21,7 +21,7 @@ BEFORE_WIRE_2 = "b6abbfc"  # the last commit whose messages have version 1
 PARTS = ("fed_backend", "sam_adapters", "pyproject.toml")
 THREE = {
     "sites": ("A", "B", "C"),
-    "options": {"rounds": {"min_sites": 2, "join_seconds": 90.0, "update_seconds": 60.0, "mixture_seconds": 60.0}},
+    "options": {"rounds": {"min_sites": 2, "join_seconds": 90.0, "update_seconds": 240.0, "mixture_seconds": 120.0}},
 }
 
 
