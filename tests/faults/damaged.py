@@ -27,7 +27,7 @@ def next_round(federation: Federation, what: str) -> Seen:
     return Seen(what, time.monotonic() - begun)
 
 
-@fault("half-written and temporary files everywhere", "files")
+@fault("half-written and temporary files everywhere", "files", quick=True)
 def leftovers(federation: Federation) -> Seen:
     half = (federation.state / STATE_FILE).read_bytes()[:5000]
     site = federation.sites["A"]

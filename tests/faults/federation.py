@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,18 +45,19 @@ WAIT_SECONDS = 420.0
 SMALL, LARGE = ("A", "B", "C"), ("P", "Q")
 
 
-def make_templates(folder: Path) -> Path:
+def make_templates(folder: Path, names: Sequence[str] = (*SMALL, *LARGE)) -> Path:
     """Site directories to copy, each with an active version, and another base network; takes torch."""
-    from tests.sam_adapters.test_sam_hf import tiny_sam
+    from tests.sam_adapters.test_sam_hf import tiny_sam  # takes transformers
 
-    for index, name in enumerate((*SMALL, *LARGE)):
+    for index, name in enumerate(names):
         cases = {"train": 1, "validation": 0} if name in SMALL else {"train": 2, "validation": 1}
         site = make_site(folder / name, name, seed=index, **cases)
         settings = SiteSettings.load(site.settings_file)
         settings.override({"image_size": "64", "device": "cpu", "tune_steps": "4"}).save(site.settings_file)
         add_version(site, folder / f"scratch-{name}", seed=0 if name in SMALL else index)
         site_schema(Member.open(site.root))
-    tiny_sam().save_pretrained(folder / "other-base")
+    if "C" in names:
+        tiny_sam().save_pretrained(folder / "other-base")
     return folder
 
 

@@ -54,7 +54,7 @@ def _register() -> None:
         def scenario(federation: Federation, victim: str = victim, moment: Moment = moment) -> Seen:
             return kill_at(federation, victim, moment)
 
-        quick = (victim, when) == ("ServerApp", "while the state is written at the round's end")
+        quick = (victim, when) == ("SuperLink", "while the state is written after the updates")
         fault(f"kill -9 of the {victim} {when}", "kill", sites=names, quick=quick)(scenario)
 
 

@@ -12,9 +12,12 @@ QUICK = [one for one in FAULTS if one.quick]
 
 
 @pytest.fixture(scope="module")
-def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grounds]:
+def grounds(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Grounds]:
+    """For the faults that were asked for: templates of the sites that they need."""
     folder = tmp_path_factory.mktemp("faults")
-    made = Grounds(folder, make_templates(folder / "templates"))
+    asked = [item.callspec.params["fault"] for item in request.session.items if "fault" in getattr(item, "fixturenames", ())]
+    names = sorted({name for fault in asked for name in fault.sites})
+    made = Grounds(folder, make_templates(folder / "templates", names))
     yield made
     made.close()
 
