@@ -45,10 +45,11 @@ def run_rounds(state_folder: Path, rounds: int = 1, *, until_round: int = 0) -> 
     settings, environment = FederationSettings.load(state_folder), _connected(state_folder)
     if (state_folder / ROSTER_FILE).exists():
         SuperLinkNodes(state_folder).synchronise()  # nobody takes part whom the roster does not name
-    before = {path.name for path in round_files(state_folder) if read_round(path)["status"] != "running"}  # a killed round is run again
+    before = {path.name: path.read_bytes() for path in round_files(state_folder)}
     argv = launch.run_argv(run_config(state_folder, settings, rounds, until_round))
     _run(argv, environment, longest_run(settings, rounds))
-    done = [read_round(path) for path in round_files(state_folder) if path.name not in before]
+    # A killed round is run again, and its report is another one then; one that was there before, damaged or not, is left alone.
+    done = [read_round(path) for path in round_files(state_folder) if before.get(path.name) != path.read_bytes()]
     if len([report for report in done if report["status"] != "running"]) < rounds:
         raise RoundError(f"The run ended after {len(done)} of {rounds} rounds: its log is above, and in the SuperLink's output.")
     return done

@@ -20,6 +20,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.common import log
+from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
@@ -36,6 +37,13 @@ from sam_adapters.errors import SettingError
 
 STATE_FILE = "server.safetensors"
 PROBE = f"{MessageType.QUERY}.probe"
+NO_ANSWER = "It did not answer before the deadline."
+# A request that has expired comes back as an error of the SuperLink's, whose words are about its database.
+_SAID = {
+    ErrorCode.MESSAGE_UNAVAILABLE: NO_ANSWER,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "Its answer did not arrive whole before the deadline.",
+    ErrorCode.NODE_UNAVAILABLE: "Its SuperNode went away before it had answered.",
+}
 
 
 class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by the type checker
@@ -206,9 +214,9 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
     def _answer(self, node: int, reply: Message | None) -> SiteAnswer:
         registered = self._registered(node)
         if reply is None:
-            return SiteAnswer(node, registered, error="It did not answer before the deadline.")
+            return SiteAnswer(node, registered, error=NO_ANSWER)
         if reply.has_error():
-            return SiteAnswer(node, registered, error=f"Its client failed: {reply.error.reason}")
+            return SiteAnswer(node, registered, error=_SAID.get(reply.error.code) or f"Its client failed: {reply.error.reason}")
         answer = SiteAnswer(node, registered, fields_of(reply))
         anchor = anchor_in(answer.fields)
         if anchor is not None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
 
 from fed_backend import server_state, wire
 from fed_backend.audit_anchors import anchors_told_by, server_log
@@ -197,6 +199,18 @@ def test_a_client_that_crashes_is_reported(tmp_path: Path) -> None:
     (refusal,) = reports_of(tmp_path)[0]["refusals"]
     assert refusal["site"] == "node 3"
     assert "ZeroDivisionError" in refusal["reason"]
+
+
+def test_a_request_that_expired_is_told_as_a_missed_deadline(tmp_path: Path) -> None:
+    class Expiring(ToyFederation):
+        def deliver(self, node_id: int, message: Message) -> Message | None:
+            if node_id == 3:
+                return Message(Error(ErrorCode.MESSAGE_UNAVAILABLE, "Message Unavailable - not found in the database."), reply_to=message)
+            return super().deliver(node_id, message)
+
+    strategy_on(tmp_path).start(Expiring(three_sites()), num_rounds=1)
+    (refusal,) = reports_of(tmp_path)[0]["refusals"]
+    assert refusal == {"site": "node 3", "phase": "update", "reason": "It did not answer before the deadline."}
 
 
 @pytest.mark.parametrize(("kind", "waited"), [("update", 20), ("probe", 30), ("mixture", 40)])
