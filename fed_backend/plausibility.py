@@ -104,18 +104,20 @@ def check_norms(norms: Mapping[str, float]) -> dict[str, str]:
     return found
 
 
-def check_copies(memories: Mapping[str, Sequence[float]], sent: Mapping[str, Sequence[float]]) -> dict[str, str]:
+def check_copies(memories: Mapping[str, Sequence[float]], sent: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, str]:
     """Sites that send the same adapters as another: two tunings on different images never agree.
 
     Args:
         memories: `memory_of` every update with cases.
-        sent: that of the mixture each site was last sent. Sites that send back what they were sent are let be: two newcomers are
-        sent the same.
+        sent: those of the mixtures that each site was sent. Sites that send back what they were sent are let be: two newcomers are
+        sent the same, and their gates may keep them at it.
 
     Returns:
         Site -> sentence.
     """
-    own = {site: memory for site, memory in memories.items() if any(memory) and not (site in sent and is_same(memory, sent[site]))}
+    own = {
+        site: memory for site, memory in memories.items() if any(memory) and not any(is_same(memory, known) for known in sent.get(site, ()))
+    }
     groups: dict[float, list[str]] = {}
     for site, memory in own.items():
         groups.setdefault(round(float(np.linalg.norm(memory)), 12), []).append(site)

@@ -41,7 +41,7 @@ class SiteTrust:
         since: round in which its quarantine began; None if it is in none.
         good: rounds of plausible updates since then.
         accepted: round and `plausibility.memory_of` of the last updates that were taken, oldest first.
-        sent: memory of the mixture that it was sent last.
+        sent: memories of the last mixtures that it was sent, oldest first: its gate may keep it at one that is some rounds old.
     """
 
     strikes: tuple[int, ...] = ()
@@ -49,7 +49,7 @@ class SiteTrust:
     since: int | None = None
     good: tuple[int, ...] = ()
     accepted: tuple[tuple[int, tuple[float, ...]], ...] = ()
-    sent: tuple[float, ...] = ()
+    sent: tuple[tuple[float, ...], ...] = ()
 
     def first_seen(self, memory: Sequence[float]) -> int | None:
         """The round in which these adapters were first taken, if the site has sent others since; None for new ones and for the
@@ -108,7 +108,8 @@ def with_plausible(book: TrustBook, site: str, round: int, memory: Sequence[floa
 
 def with_sent(book: TrustBook, site: str, memory: Sequence[float]) -> TrustBook:
     """`book` after the site was sent a mixture."""
-    return _with(book, site, dataclasses.replace(book.of(site), sent=tuple(memory)))
+    earlier = tuple(known for known in book.of(site).sent if not is_same(known, memory))
+    return _with(book, site, dataclasses.replace(book.of(site), sent=(*earlier, tuple(memory))[-MEMORIES:]))
 
 
 def released(book: TrustBook, site: str) -> TrustBook:
@@ -169,5 +170,5 @@ def _trust(value: Mapping[str, Any]) -> SiteTrust:
         since=None if value["since"] is None else int(value["since"]),
         good=tuple(int(number) for number in value["good"]),
         accepted=tuple((int(number), tuple(float(x) for x in memory)) for number, memory in value["accepted"]),
-        sent=tuple(float(x) for x in value["sent"]),
+        sent=tuple(tuple(float(x) for x in memory) for memory in value["sent"]),
     )

@@ -70,7 +70,7 @@ class RoundJudge:
         norms = {site: _norm(record.state) for site, record in state.sites.items() if site not in withheld}
         judged = set(sites) - self._noised
         memories = {site: self._memories[site] for site in judged if site in self._memories and state.sites[site].cases > 0}
-        found = plausibility.check_copies(memories, {site: self._book.of(site).sent for site in memories if self._book.of(site).sent})
+        found = plausibility.check_copies(memories, {site: self._book.of(site).sent for site in memories})
         found |= {site: reason for site, reason in plausibility.check_norms(norms).items() if site in judged}
         return self._refused(found)
 

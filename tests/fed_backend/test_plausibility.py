@@ -28,7 +28,9 @@ def test_the_same_adapters_of_two_sites_are_refused_at_both() -> None:
     rng = np.random.default_rng(0)
     one, other = (plausibility.memory_of(toy_state(rng.normal(size=FULL_SIZE.size), FULL_SIZE)) for _ in range(2))
     assert set(plausibility.check_copies({"A": one, "B": one, "C": other}, {})) == {"A", "B"}
-    assert plausibility.check_copies({"A": one, "B": one}, {"A": one, "B": one}) == {}, "both send back what they were sent"
+    assert plausibility.check_copies({"A": one, "B": one}, {"A": [other, one], "B": [one, other]}) == {}, (
+        "both send back what they were sent"
+    )
     assert plausibility.check_copies({"A": one, "C": other}, {}) == {}
 
 
