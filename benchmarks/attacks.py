@@ -120,8 +120,8 @@ def tunings(seed: int, values: int) -> dict[str, Tuning]:
     found = {}
     for index, (name, cases) in enumerate(zip(SITES, CASES, strict=True)):
         draws = np.random.default_rng((seed, index))
-        group = unit(np.random.default_rng((seed, 100 + index % 2)).normal(size=values))
-        own, rest = unit(draws.normal(size=values) + group), unit(draws.normal(size=values) + group)
+        group = np.random.default_rng((seed, 100 + index % 2)).normal(size=values)
+        own, rest = unit(draws.normal(size=values) + group), unit(draws.normal(size=values) + 2.0 * group)
         size = float(draws.uniform(0.7, 1.8))
         found[name] = Tuning(name, cases, everybody, own, rest, draws, size, np.zeros(values))
     return found

@@ -287,7 +287,10 @@ class FederatedRound:
     def mixtures(self) -> dict[str, bytes]:
         """What every member is sent; also writes weights, distances and noise into the report."""
         seed = probe_seed(self.state.federation, self.number)
-        self._reject(self._judge.agreement(self.state, self._givers(), seed))
+        believed = server_state.mutual_weights(
+            self.state, self.number, caution=self._settings.caution, withheld=self._judge.withheld(self.state)
+        )
+        self._reject(self._judge.agreement(self.state, self._givers(), seed, believed))
         self._reject(self._judge.settle(self._givers()))
         withheld = self._judge.withheld(self.state)
         plan = server_state.plan_mixtures(self.state, self.number, list(self.members), caution=self._settings.caution, withheld=withheld)

@@ -27,6 +27,8 @@ HALF_DIFFERENCE = 1e-3
 AGAINST_OWN_PROBE = 0.3
 WITH_OWN_PROBE = 0.05
 WITH_OTHERS = 0.04
+HEARD = 0.2
+"""Of an equal share of a mixture: who gets less of a site is not asked about it."""
 WITH_OWN_HISTORY = 0.3
 SKETCH_SIZE = 4096
 MEMORY_SIZE = 32
@@ -50,7 +52,7 @@ class Evidence:
     """What speaks for an update; NaN where it could not be measured.
 
     Attributes:
-        others: median cosine with the other sites' adapters.
+        others: median cosine with the adapters of the sites that would hear it.
         gradient: cosine of its own mean gradient with its displacement from the base, or from the common state if that is smaller: an
             update that helps is negative here.
         against: the same with the displacement from the common state: an update that harms the very cases that it stands on is positive.
@@ -156,10 +158,18 @@ def sketches(states: Mapping[str, AdapterState], seed: int) -> dict[str, FloatAr
     return {site: project(state.to_vector(), seed=seed, size=SKETCH_SIZE).astype(np.float64) for site, state in states.items()}
 
 
-def agreement_with_others(sketched: Mapping[str, FloatArray]) -> dict[str, float]:
-    """Median cosine of each site's adapters with those of the others; NaN with fewer than `MIN_OTHERS` others. Zeros count for nothing.
+def agreement_with_hearers(sketched: Mapping[str, FloatArray], weights: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Median cosine of each site's adapters with those of its hearers, the other sites whose mixtures it would enter with weight.
 
-    The median: a minority that agrees with itself does not help its members.
+    A hospital that is unlike all others (another organ, another scanner) has no hearers: it harms nobody, and nobody's adapters say
+    anything about its own. The median: a minority that agrees with itself does not help its members.
+
+    Args:
+        sketched: `sketches` of the sites; zeros count for nothing.
+        weights: receiver -> giver -> weight, of the mixtures that would be made. A hearer gives at least `HEARD` of an equal share.
+
+    Returns:
+        Site -> median; NaN with fewer than `MIN_OTHERS` other sites, or without hearers.
     """
     names = [site for site, sketch in sketched.items() if sketch.any()]
     result = dict.fromkeys(sketched, float("nan"))
@@ -167,8 +177,11 @@ def agreement_with_others(sketched: Mapping[str, FloatArray]) -> dict[str, float
         return result
     rows = np.stack([sketched[site] / np.linalg.norm(sketched[site]) for site in names])
     cosines = rows @ rows.T
-    np.fill_diagonal(cosines, np.nan)
-    return result | dict(zip(names, np.nanmedian(cosines, axis=1).tolist(), strict=True))
+    for column, site in enumerate(names):
+        hears = [weights.get(name, {}).get(site, 0.0) * len(names) >= HEARD and name != site for name in names]
+        if any(hears):
+            result[site] = float(np.median(cosines[hears, column]))
+    return result
 
 
 def agreement_with_probe(update: NDArray[np.floating], halves: Halves) -> tuple[float, float]:

@@ -4,7 +4,7 @@
     judge.update(message)            as each update arrives      -> a sentence if it is refused
     judge.together(state, sites)     when all have arrived       -> site -> sentence
     judge.reply(site, halves)        as each probe reply arrives -> a sentence
-    judge.agreement(state, sites)    before mixtures are made    -> site -> sentence
+    judge.agreement(state, …)        before mixtures are made    -> site -> sentence
     judge.settle(state, sites)       what is left was plausible  -> site -> sentence, of those still in quarantine
     judge.withheld(state)            sites whose adapters enter nothing
 
@@ -81,12 +81,19 @@ class RoundJudge:
             self._halves[site] = halves
         return self._refused({site: reason} if reason else {}).get(site)
 
-    def agreement(self, state: ServerState, sites: Iterable[str], probe_seed: int) -> dict[str, str]:
-        """Why updates of `sites` are refused because nothing speaks for them. `probe_seed`: of the round's projection."""
+    def agreement(
+        self, state: ServerState, sites: Iterable[str], probe_seed: int, weights: Mapping[str, Mapping[str, float]]
+    ) -> dict[str, str]:
+        """Why updates of `sites` are refused because nothing speaks for them.
+
+        Args:
+            probe_seed: of the round's projection.
+            weights: receiver -> giver -> weight, if all were believed.
+        """
         judged = [site for site in sites if site in self._memories and site not in self._noised]
         withheld = self.withheld(state) - set(judged)
         states = {site: record.state for site, record in state.sites.items() if site not in withheld and site not in self._noised}
-        others = plausibility.agreement_with_others(plausibility.sketches(states, probe_seed))
+        others = plausibility.agreement_with_hearers(plausibility.sketches(states, probe_seed), weights)
         found = {}
         for site in judged:
             evidence = self._evidence(site, states[site], others[site], probe_seed)

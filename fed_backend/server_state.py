@@ -255,10 +255,7 @@ def plan_mixtures(
     if not receivers or not names:
         return _EMPTY_PLAN
     clipped = sgca.clip_to_median([state.sites[name].state for name in names])
-    givers = tuple(name for name in names if state.sites[name].comparable)
-    noise = _noise(state, givers, round)
-    distance = state.distances.select(givers)
-    rows = sgca.collaboration_weights(distance, noise, caution=caution) if givers else np.zeros((0, 0))
+    givers, noise, distance, rows = _weights_of_givers(state, names, round, caution)
 
     row_of = {name: row for row, name in enumerate(givers)}
     column_of = {name: column for column, name in enumerate(names)}
@@ -284,6 +281,25 @@ def plan_mixtures(
         distance=distance,
         clipped={name: float(scale) for name, scale in zip(names, clipped.scales, strict=True) if scale < 1},
     )
+
+
+def mutual_weights(state: ServerState, round: int, *, caution: float = 1.0, withheld: Collection[str] = ()) -> dict[str, dict[str, float]]:
+    """Receiver -> giver -> weight between the sites that can be compared, as `plan_mixtures` would use them; zeros left out."""
+    givers, _, _, rows = _weights_of_givers(state, _in_fixed_order(state, withheld), round, caution)
+    return {
+        name: {givers[column]: float(row[column]) for column in np.flatnonzero(row > 0)} for name, row in zip(givers, rows, strict=True)
+    }
+
+
+def _weights_of_givers(
+    state: ServerState, names: Sequence[str], round: int, caution: float
+) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Those of `names` that can be compared, their noise (n,), distances and weights (n, n)."""
+    givers = tuple(name for name in names if state.sites[name].comparable)
+    noise = _noise(state, givers, round)
+    distance = state.distances.select(givers)
+    rows = sgca.collaboration_weights(distance, noise, caution=caution) if givers else np.zeros((0, 0))
+    return givers, noise, distance, rows
 
 
 def _mean_weights(state: ServerState, names: Sequence[str], round: int) -> NDArray[np.float64]:

@@ -53,8 +53,7 @@ def test_what_no_check_can_see_is_taken_and_does_not_cost_honest_sites_their_pla
     assert result.first_refused is None
     assert TAKEN[name] in result.verdict
     assert result.honest_refused == 0
-    if name != "(an honest member)":  # which moves the others' mixtures, as it should
-        assert result.deviation <= 1.1 * result.fedavg
+    assert result.deviation <= 1.5 * measured(ATTACKS["(an honest member)"]).deviation, "about as much as any member may"
 
 
 def test_every_attack_is_looked_at() -> None:

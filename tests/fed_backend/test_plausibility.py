@@ -55,14 +55,30 @@ def test_halves() -> None:
     assert "zero" in (plausibility.check_halves(halves(a, 0 * b)) or "")
 
 
+def equal_weights(names: str) -> dict[str, dict[str, float]]:
+    return {receiver: {giver: 1 / len(names) for giver in names} for receiver in names}
+
+
 def test_a_minority_that_agrees_with_itself_has_no_agreement() -> None:
     rng = np.random.default_rng(3)
     common = rng.normal(size=4096)
     sketches = {name: common + rng.normal(size=4096) for name in "ABCDEF"} | dict.fromkeys("XY", rng.normal(size=4096))
-    found = plausibility.agreement_with_others(sketches)
+    found = plausibility.agreement_with_hearers(sketches, equal_weights("ABCDEFXY"))
     assert all(found[name] == pytest.approx(0.5, abs=0.06) for name in "ABCDEF")
     assert all(abs(found[name]) < 0.06 for name in "XY")
-    assert np.isnan(plausibility.agreement_with_others({name: sketches[name] for name in "ABC"})["A"])
+    assert np.isnan(plausibility.agreement_with_hearers({name: sketches[name] for name in "ABC"}, equal_weights("ABC"))["A"])
+
+
+def test_who_is_heard_by_nobody_is_not_asked_to_agree_and_groups_are_asked_about_their_own() -> None:
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(size=(2, 4096))
+    sketches = {name: first + rng.normal(size=4096) for name in "ABC"} | {name: second + rng.normal(size=4096) for name in "DEF"}
+    sketches["odd"] = rng.normal(size=4096)
+    weights = equal_weights("ABC") | equal_weights("DEF") | {"odd": {"odd": 1.0}}
+    weights["A"]["odd"] = 0.02  # less than a fifth of an equal share
+    found = plausibility.agreement_with_hearers(sketches, weights)
+    assert np.isnan(found.pop("odd"))
+    assert all(value == pytest.approx(0.5, abs=0.06) for value in found.values())
 
 
 def test_agreement_with_the_own_probe_by_hand() -> None:
