@@ -1,7 +1,7 @@
 """The server's side of a run, as Flower starts it: run config in, rounds done, state file and round reports out.
 
-A reply whose upload broke off (the network was cut in the middle of it) is not waited for: Flower would look for its parts for three minutes,
-and the replies of all other sites, which come after it, would expire meanwhile.
+A reply whose upload broke off (the network was cut in the middle of it) is not waited for long: Flower would look for its parts for three
+minutes, and the replies of all other sites, which come after it, would expire meanwhile.
 
 Processes: Flower starts one process a run. It holds <state>/server.lock while it works, so two runs never share a state folder.
 """
