@@ -132,6 +132,7 @@ def settings_cut(federation: Federation) -> Seen:
     assert "B" in report["verdicts"]
     assert "A" not in report["verdicts"]
     reason = federation.reason("A")
+    assert "site directory" in reason, reason
     begun = time.monotonic()
     site.settings_file.write_bytes(whole)
     federation.whole_round()
