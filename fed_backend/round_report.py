@@ -51,6 +51,7 @@ class SiteLine:
     delta: float | None = None
     clipped: float | None = None
     probe_cases: list[int] | None = None
+    note: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
 

@@ -31,6 +31,7 @@ from fed_backend.exchange import SYSTEM_CLOCK, Clock, Value, exchange, fields_of
 from fed_backend.federated_round import FederatedRound, SiteAnswer
 from fed_backend.round_report import RoundReport
 from fed_backend.run_config import FederationSettings
+from fed_backend.schedule.book import told_next_round
 from fed_backend.server_state import ServerState
 from sam_adapters.errors import SettingError
 
@@ -68,6 +69,7 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
         self._round = self._new_round()
         self._nodes: dict[int, NodeInfo] = {}
         self._asked: list[Message] = []
+        self._next_round = ""
         self._anchors: dict[str, str] = {}
 
     def summary(self) -> None:
@@ -87,6 +89,7 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
     def run_round(self, grid: Grid) -> RoundReport:
         """Run one round to its end, whatever the sites do."""
         self._round = current = self._new_round()
+        self._next_round = told_next_round(self._folder)
         report, settings, number = current.report, self._settings, current.number
         log(INFO, "[ROUND %s]", number)
         with self._timed("join"):
@@ -160,7 +163,7 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
     # --- inside -----------------------------------------------------------------------------------------------------------------------
 
     def _new_round(self) -> FederatedRound:
-        return FederatedRound(self.state, self._settings, run=self._run, save=self._save)
+        return FederatedRound(self.state, self._settings, run=self._run, save=self._save, folder=self._folder)
 
     def _save(self, state: ServerState) -> None:
         server_state.save(state, self._folder / STATE_FILE)
@@ -190,6 +193,8 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
         rule = self._settings.privacy_rule()
         if rule is not None:
             common["privacy"] = json.dumps(asdict(rule))
+        if self._next_round:
+            common["next_round"] = self._next_round
         return Message(to_content(common | fields), node, message_type, ttl=seconds, group_id=str(self._round.number))
 
     def _notices(self, seconds: float) -> Iterator[Message]:

@@ -10,6 +10,7 @@ import typer
 from fed_backend import launch
 from fed_backend.cli import enrolment_server, enrolment_site, schedule
 from fed_backend.cli.page import page, page_users_app
+from fed_backend.cli.quarantine import quarantine_app
 from fed_backend.cli.server_status import server_status
 from fed_backend.errors import LaunchError
 
@@ -173,6 +174,7 @@ def register(
 server_app.command("status")(server_status)
 server_app.command("page")(page)
 server_app.add_typer(page_users_app, name="users")
+server_app.add_typer(quarantine_app, name="quarantine")
 
 
 @site_app.command("join")
@@ -227,6 +229,7 @@ def site_status(site: Path = _SITE) -> None:
     with Registry(member.site) as registry:
         active, rounds = registry.active(), registry.rounds()
     typer.echo(f"Site {member.name}, active version {active.id if active else BASE}")
+    _print_news(member.site)
     _print_privacy(member.site)
     rows = [
         [
@@ -241,6 +244,30 @@ def site_status(site: Path = _SITE) -> None:
         for record in rounds
     ]
     print_table(["round", "sent", "received", "weights", "bytes up / down", "decision", "reason"], rows)
+
+
+def _print_news(site: "SiteDirectory") -> None:
+    """When the server was last heard, when it means to begin the next round, and how long its certificates last."""
+    from datetime import datetime
+
+    from fed_backend.cli.server_status import when
+    from fed_backend.enrolment.certificate_days import site_certificates
+    from fed_backend.errors import EnrolmentError
+    from sam_adapters.federation_news import load_news
+    from sam_adapters.provenance import utc_now
+
+    news = load_news(site)
+    if news is None:
+        typer.echo("Nothing was heard of a federation's server yet.")
+    else:
+        planned = news.upcoming(utc_now())
+        following = f", next round {when(datetime.fromisoformat(planned))}" if planned else ""
+        typer.echo(f"Federation {news.name}, last heard {when(datetime.fromisoformat(news.last_heard))} in round {news.round}{following}")
+    try:
+        for life in site_certificates(site, utc_now()):
+            typer.echo(life.sentence)
+    except EnrolmentError as error:
+        typer.echo(str(error))
 
 
 def _print_privacy(site: "SiteDirectory") -> None:

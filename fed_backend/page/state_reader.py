@@ -5,6 +5,7 @@ rounds costs one listing of the folder. Whoever writes these files replaces them
 """
 
 import dataclasses
+import hashlib
 import json
 import threading
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ from fed_backend.enrolment.certificate_days import CertificateLife, server_certi
 from fed_backend.errors import EnrolmentError, RoundError, ServerStateError
 from fed_backend.page.round_facts import RoundFacts, moment, parse_round
 from fed_backend.round_report import read_round, round_files
-from fed_backend.run_config import FederationSettings
+from fed_backend.run_config import FEDERATION_FILE, FederationSettings
 from sam_adapters.provenance import utc_now
 
 STATE_FILE = "server.safetensors"
 SCHEDULE_FILE = "schedule.json"
 MAX_ROUND_BYTES = 64 << 20
+WATCHED_ROUNDS = 3  # older reports are not written again
 
 Stamp = tuple[int, int, int]
 
@@ -78,6 +80,16 @@ class StateReader:
         """What the folder holds now. Never raises for what is damaged: `problems` tells it."""
         with self._lock:
             return self._read()
+
+    def stamp(self, now: datetime) -> str:
+        """Another text whenever the page may look different: a file of the folder changed, or a minute passed. Parses nothing."""
+        try:
+            rounds = round_files(self.folder)
+        except OSError:
+            rounds = []
+        watched = [self.folder / name for name in (STATE_FILE, SCHEDULE_FILE, FEDERATION_FILE)] + rounds[-WATCHED_ROUNDS:]
+        seen = repr((len(rounds), [_stamp(path) for path in watched], f"{now:%Y-%m-%dT%H:%M}"))
+        return hashlib.sha256(seen.encode()).hexdigest()[:16]
 
     def _read(self) -> FederationFacts:
         problems: list[str] = []

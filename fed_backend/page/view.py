@@ -44,6 +44,12 @@ SETTING_WORDS = {
     "probe_every": "sites are compared every … rounds",
     "projection_size": "numbers in a probe",
     "caution": "caution κ",
+    "encoding": "encoding of what travels",
+    "privacy_noise": "privacy: noise asked of sites",
+    "privacy_clip": "privacy: largest norm",
+    "privacy_epsilon": "privacy: budget ε of a site",
+    "privacy_delta": "privacy: δ",
+    "privacy_probe": "privacy: probes leave too",
 }
 
 
@@ -132,7 +138,9 @@ def evenly(items: Sequence[Any], most: int) -> list[Any]:
     return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
 
 
-def page_context(facts: FederationFacts, now: datetime, *, until: int | None, chosen: int | None, who: str) -> dict[str, Any]:
+def page_context(
+    facts: FederationFacts, now: datetime, *, until: int | None, chosen: int | None, who: str, stamp: str = ""
+) -> dict[str, Any]:
     """Everything `page.html.j2` shows.
 
     Args:
@@ -141,6 +149,7 @@ def page_context(facts: FederationFacts, now: datetime, *, until: int | None, ch
         until: the last round of the window; None for the newest.
         chosen: the round whose matrices are shown; None for the newest that has some.
         who: the user who is signed in.
+        stamp: of what is shown, see `StateReader.stamp`; the script asks for the page anew when there is another.
     """
     rounds = window_of(facts.rounds, until) if facts.rounds else []
     sites = site_facts(facts)
@@ -151,6 +160,7 @@ def page_context(facts: FederationFacts, now: datetime, *, until: int | None, ch
         "facts": facts,
         "now": now,
         "who": who,
+        "stamp": stamp,
         "rounds": rounds,
         "sites": sites,
         "newest": facts.rounds[-1] if facts.rounds else None,

@@ -55,10 +55,18 @@ class Page:
         until, chosen = _number(request.query_params.get("until")), _number(request.query_params.get("round"))
 
         def draw() -> str:
-            context = view.page_context(self._reader.read(), self._clock(), until=until, chosen=chosen, who=who)
+            now = self._clock()
+            stamp = self._reader.stamp(now)  # before reading: what changes meanwhile is news
+            context = view.page_context(self._reader.read(), now, until=until, chosen=chosen, who=who, stamp=stamp)
             return self._templates.get_template("page.html.j2").render(context)
 
         return HTMLResponse(await anyio.to_thread.run_sync(draw, limiter=self._readings))
+
+    async def stamp(self, request: Request) -> Response:
+        """Whether there is news, for the script: cheap, so that it may be asked often."""
+        if await self._sessions.user(request) is None:
+            return PlainTextResponse("Log in first.", 401)
+        return PlainTextResponse(await anyio.to_thread.run_sync(lambda: self._reader.stamp(self._clock()), limiter=self._readings))
 
     async def matrices(self, request: Request) -> Response:
         """The matrices of one round."""
@@ -131,6 +139,7 @@ def application(options: PageOptions, **given: Any) -> Starlette:
     return Starlette(
         routes=[
             Route("/", page.whole),
+            Route("/stamp", page.stamp),
             Route("/matrices/{number:int}", page.matrices),
             Route("/metrics", page.metrics),
             Route("/login", page.login_form, methods=["GET"]),

@@ -182,6 +182,15 @@ def edit(state: Path, change: Callable[[Book], Book]) -> Book:
         return after
 
 
+def told_next_round(state: Path) -> str:
+    """What sites are told of the next round: ISO 8601, UTC; "" when nothing is planned or the book cannot be read."""
+    try:
+        planned = load(state).next_round
+    except ScheduleError:
+        return ""
+    return planned.isoformat() if planned else ""
+
+
 def put_damaged_aside(state: Path, now: datetime.datetime) -> str:
     """Give a book that cannot be read another name and begin a new, paused one; returns the sentence about it, "" if the book is whole.
 

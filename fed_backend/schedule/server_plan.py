@@ -21,7 +21,7 @@ class ServerPlan:
         argv, environment: its command line.
         host, port: where this machine reaches it.
         root_certificates: the authority's PEM file with which the operator's commands check it; None without TLS.
-        watched: files that it reads once, when it starts: certificate and key.
+        watched: files that it reads once, when it starts: authority, certificate and key; none without TLS.
         enrolled: whether a roster says who is let in.
     """
 
@@ -67,7 +67,7 @@ def server_plan(configuration: Configuration) -> ServerPlan:
         host=reached_at(configuration.host),
         port=configuration.port,
         root_certificates=tls.ca if tls else None,
-        watched=tuple(dict.fromkeys((tls.ca, tls.certificate, tls.key))) if tls else (),
+        watched=(tls.ca, tls.certificate, tls.key) if tls else (),
         enrolled=identity is not None,
     )
 

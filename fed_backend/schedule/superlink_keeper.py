@@ -146,7 +146,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 def pair_problem(files: Sequence[Path]) -> str:
     """Why authority, certificate and key cannot serve together; "" if they can."""
-    ca, certificate, key = files[0], files[1], files[-1]
+    ca, certificate, key = files
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
         ssl.create_default_context(cafile=str(ca))

@@ -5,7 +5,7 @@ from collections import Counter
 
 _TABLE = re.compile(r"\s*\[\s*([\w.\-]+)\s*\]\s*(#.*)?$")
 _ARRAY = re.compile(r"\s*\[\[\s*([\w.\-]+)\s*\]\]\s*(#.*)?$")
-_KEY = re.compile(r"\s*([\w\-]+)\s*=")
+_KEY = re.compile(r"\s*(?:([\w.\-]+)\.)?([\w\-]+)\s*=")
 
 Place = tuple[str, int, str]
 """Section, which one of an array of tables (0 for a plain section), key ("" for the section itself)."""
@@ -25,5 +25,6 @@ def key_lines(text: str) -> dict[Place, int]:
             section, index = match[1], 0
             found.setdefault((section, 0, ""), number)
         elif match := _KEY.match(line):
-            found.setdefault((section, index, match[1]), number)
+            within = ".".join(filter(None, (section, match[1])))  # `a.b = 1` is b of [a]
+            found.setdefault((within, 0 if match[1] else index, match[2]), number)
     return found

@@ -1,7 +1,15 @@
-// The slider of "Who helps whom": fetches a round's matrices from this server. Without scripts the form and the links do the same.
+// Two conveniences; without scripts the form and the links do the same, and a reload shows news.
+//  - The slider of "Who helps whom" fetches a round's matrices from this server.
+//  - News replace the page's contents by themselves. What is unfolded stays unfolded, what is scrolled stays scrolled, and nothing is
+//    replaced under the hands of somebody at work.
 "use strict";
 
-(() => {
+const EVERY = 5000; // ms between two looks for news
+const AT_WORK = 8000; // ms after a key or a click in which nothing is replaced
+
+let lastAction = -Infinity;
+
+function prepareSlider() {
   const slider = document.getElementById("round");
   if (!slider) return;
   const rounds = slider.dataset.rounds.split(" ").map(Number);
@@ -31,6 +39,8 @@
     const fresh = parsed.getElementById("matrices");
     fresh.querySelector("details").open = open;
     document.getElementById("matrices").replaceWith(fresh);
+    const shown = number === rounds.at(-1) ? null : number; // news then keep showing this round
+    history.replaceState(null, "", withRound(shown));
   }
 
   slider.addEventListener("input", () => show(rounds[Number(slider.value)]));
@@ -42,4 +52,50 @@
     slider.value = rounds.indexOf(Number(link.dataset.round));
     show(Number(link.dataset.round));
   });
+}
+
+function withRound(number) {
+  const address = new URL(location.href);
+  if (number === null) address.searchParams.delete("round");
+  else address.searchParams.set("round", number);
+  return address;
+}
+
+async function lookForNews() {
+  const main = document.querySelector("main[data-stamp]");
+  if (!main || document.hidden || performance.now() - lastAction < AT_WORK) return;
+  const news = await fetch("/stamp");
+  if (news.status === 401) { location.reload(); return; }
+  if (!news.ok || (await news.text()) === main.dataset.stamp) return;
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (!answer.ok) return;
+  const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = parsed.querySelector("main[data-stamp]");
+  if (!fresh || performance.now() - lastAction < AT_WORK) return;
+  keepUnfolded(main, fresh);
+  const places = [...main.querySelectorAll(".scroll")].map((one) => [one.getAttribute("aria-label"), one.scrollLeft]);
+  main.replaceWith(fresh);
+  for (const one of fresh.querySelectorAll(".scroll")) {
+    const place = places.find(([label]) => label === one.getAttribute("aria-label"));
+    if (place) one.scrollLeft = place[1];
+  }
+  document.querySelector("footer").replaceWith(parsed.querySelector("footer"));
+  prepareSlider();
+}
+
+function keepUnfolded(before, after) {
+  const words = (details) => details.querySelector("summary").textContent;
+  const open = new Set([...before.querySelectorAll("details[open]")].map(words));
+  for (const details of after.querySelectorAll("details")) details.open = open.has(words(details));
+}
+
+for (const kind of ["keydown", "pointerdown", "input"]) {
+  document.addEventListener(kind, () => { lastAction = performance.now(); }, { passive: true });
+}
+prepareSlider();
+(async () => {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, EVERY));
+    try { await lookForNews(); } catch { /* the server is away: what is shown stays, and the next look comes */ }
+  }
 })();

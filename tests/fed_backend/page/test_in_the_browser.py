@@ -1,13 +1,14 @@
 """The page in headless Chromium: nothing from outside, nothing in the console, nothing wider than a phone; the slider."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.fed_backend.page.running_page import NAME, PHRASE, add_operator, running_page
-from tests.fed_backend.page.virtual_federation import ROUNDS, VirtualSite, five_sites, make_state_folder
+from tests.fed_backend.page.virtual_federation import ROUNDS, VirtualSite, add_round, five_sites, make_state_folder
 from tests.slicer_extension.workstation.processes import browser, chromium
 
 pytestmark = pytest.mark.skipif(not chromium(), reason="no Chromium is installed (Debian: apt install chromium)")
@@ -55,6 +56,24 @@ def test_the_slider_shows_other_rounds(address: str) -> None:
         assert_clean(page, address)
         page.click("text=Log out")
         page.wait_for_selector("[name=password]")
+
+
+def test_news_appear_by_themselves_and_what_is_unfolded_stays(tmp_path: Path) -> None:
+    state = make_state_folder(tmp_path / "state", rounds=3)
+    add_operator(state)
+    with running_page(state) as url, browser() as page:
+        signed_in(page, url)
+        page.click("text=Rounds as a table")
+        page.focus("#round")
+        page.keyboard.press("Home")
+        page.wait_for_selector("#matrices[data-round='1']")
+        page.evaluate("window.same = true")
+        add_round(state, 4)
+        page.wait_for_selector(".tile strong:has-text('4') .skipped")
+        assert page.get_attribute("#matrices", "data-round") == "1", "the round that was chosen"
+        assert page.is_visible("#rounds table")
+        assert page.evaluate("window.same"), "without loading the page anew"
+        assert_clean(page, url)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

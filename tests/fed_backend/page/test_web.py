@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from sam_adapters.login.user_file import UserFile
 from tests.fed_backend.page.asgi_client import AsgiClient, asgi_client
 from tests.fed_backend.page.round_files import line, report, verdict
 from tests.fed_backend.page.running_page import NAME, PHRASE, add_operator
-from tests.fed_backend.page.virtual_federation import make_state_folder
+from tests.fed_backend.page.virtual_federation import add_round, make_state_folder
 
 ADDRESS = "http://127.0.0.1:9190"
 OURS = {"Origin": ADDRESS}
@@ -118,6 +119,21 @@ def test_forms_of_other_sites_are_refused(client: AsgiClient, headers: dict[str,
 @pytest.mark.parametrize("body", [b"x" * (MAX_FORM + 1), b"\xff\xfe", b"username=%ff", b"&".join(b"a=1" for _ in range(20))])
 def test_forms_that_are_none_are_refused(client: AsgiClient, body: bytes) -> None:
     assert client.post("/login", content=body, headers=OURS).status_code == 403
+
+
+def test_the_stamp_changes_with_what_is_shown_and_needs_a_login(state: Path) -> None:
+    clock = [datetime(2026, 3, 20, 12, 0, tzinfo=UTC)]
+    with asgi_client(application(PageOptions(state), clock=lambda: clock[0]), ADDRESS) as client:
+        assert client.get("/stamp").status_code == 401
+        log_in(client)
+        first = client.get("/stamp").text
+        assert f'data-stamp="{first}"' in client.get("/").text
+        add_round(state, 4)
+        second = client.get("/stamp").text
+        assert f'data-stamp="{second}"' in client.get("/").text
+        clock[0] += timedelta(minutes=1)
+        third = client.get("/stamp").text
+        assert len({first, second, third}) == 3
 
 
 def test_forged_cookies_open_nothing(client: AsgiClient) -> None:

@@ -61,6 +61,13 @@ def make_state_folder(folder: Path, sites: list[VirtualSite] | None = None, *, r
     return folder
 
 
+def add_round(folder: Path, number: int) -> None:
+    """Another round in a folder of `make_state_folder`."""
+    state, settings = server_state.load(folder / "server.safetensors"), FederationSettings.load(folder)
+    after = _one_round(folder, state, settings, five_sites(), number, np.random.default_rng(number), privacy=True)
+    server_state.save(after, folder / "server.safetensors")
+
+
 def _one_round(
     folder: Path,
     state: server_state.ServerState,
