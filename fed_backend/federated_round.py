@@ -156,7 +156,8 @@ class FederatedRound:
             try:
                 found.setdefault(answer.site(), []).append(answer)
             except SettingError as error:
-                self._refuse(answer, answer.label, str(error))
+                declined = answer.text("refusal")  # a site that cannot read its own settings does not know its name
+                self._refuse(answer, answer.label, f"The site declined: {declined}" if declined else str(error))
         return found
 
     def _take_update(self, site: str, answer: SiteAnswer) -> None:

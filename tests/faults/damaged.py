@@ -10,6 +10,7 @@ from sam_adapters.registry import Registry
 from tests.faults.disk import fedsca, one_sentence
 from tests.faults.fault import Seen, fault, recovered
 from tests.faults.federation import Federation
+from tests.faults.kill_server import LARGE
 from tests.faults.kill_site import PATIENCE
 
 
@@ -104,9 +105,9 @@ def registry_cut(federation: Federation) -> Seen:
     return Seen("The others went on, the site said why; with the file restored it took part again.", time.monotonic() - begun, reason)
 
 
-@fault("the file of a hospital's active version is truncated", "files", options=PATIENCE)
+@fault("the file of a hospital's active version is truncated", "files", sites=LARGE, options=PATIENCE)
 def version_cut(federation: Federation) -> Seen:
-    site = federation.sites["A"]
+    site = federation.sites["P"]
     with Registry(site) as registry:
         active = registry.active()
     assert active is not None
@@ -115,8 +116,8 @@ def version_cut(federation: Federation) -> Seen:
     path.chmod(0o600)
     cut(path)
     report = federation.round()
-    assert "B" in report["verdicts"]
-    reason = federation.reason("A")
+    assert "Q" in report["verdicts"]
+    reason = federation.reason("P")
     begun = time.monotonic()
     path.write_bytes(whole)
     federation.whole_round()
@@ -132,6 +133,7 @@ def settings_cut(federation: Federation) -> Seen:
     assert "B" in report["verdicts"]
     assert "A" not in report["verdicts"]
     reason = federation.reason("A")
+    assert "site directory" in reason, reason
     begun = time.monotonic()
     site.settings_file.write_bytes(whole)
     federation.whole_round()

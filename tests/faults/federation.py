@@ -1,8 +1,8 @@
 """A whole federation of real processes in one folder, to do harm to: supervised server, SuperLink, SuperNodes, apps, tuning.
 
-Sites are copied from templates, which are made once. `A`, `B` and `C` are small: a case each, and the same adapters, so that they have
-nothing to compare and their mixture is what they have: no round of theirs starts torch. `P` and `Q` have two training cases and one for
-validation, at 64 pixels, and adapters of their own: they probe and judge.
+Sites are copied from templates, which are made once. `A`, `B` and `C` are small newcomers: a case each and no adapters yet, so that they
+have nothing to compare and their mixture is what they have: no round of theirs starts torch. `P` and `Q` have two training cases and one
+for validation, at 64 pixels, and adapters of their own: they probe and judge.
 """
 
 import io
@@ -54,7 +54,8 @@ def make_templates(folder: Path, names: Sequence[str] = (*SMALL, *LARGE)) -> Pat
         site = make_site(folder / name, name, seed=index, **cases)
         settings = SiteSettings.load(site.settings_file)
         settings.override({"image_size": "64", "device": "cpu", "tune_steps": "4"}).save(site.settings_file)
-        add_version(site, folder / f"scratch-{name}", seed=0 if name in SMALL else index)
+        if name in LARGE:
+            add_version(site, folder / f"scratch-{name}", seed=index)
         site_schema(Member.open(site.root))
     if "C" in names:
         tiny_sam().save_pretrained(folder / "other-base")

@@ -69,13 +69,17 @@ def delivered_twice(federation: Federation) -> Seen:
     return Seen(f"{relay.repeated} deliveries were repeated, and each counted once.", time.monotonic() - begun)
 
 
-@fault("the answer to a delivered update is lost, and it is sent again", "network", options={"relays_of": ("A",)})
-def reply_lost(federation: Federation) -> Seen:
+@fault("a hospital's upload breaks off in the middle of its update", "network", options={"relays_of": ("A",), "rounds": {"min_sites": 1}})
+def upload_broken_off(federation: Federation) -> Seen:
+    """The SuperLink has the head of the message and never gets its parts: the answer that asks for them is lost."""
     relay = federation.relays["A"]
     relay.lose = 1
     begun = time.monotonic()
-    federation.ask()
-    federation.finished()
+    report = federation.round()
     assert relay.lose == 0
-    federation.assert_whole(federation.done)
-    return Seen("The site sent it again, and it counted once.", time.monotonic() - begun)
+    assert "B" in report["verdicts"], f"{report['refusals']}\n{federation.logs()}"
+    if "A" in report["verdicts"]:
+        return Seen("The site sent it again, and it counted once.", time.monotonic() - begun)
+    reason = federation.reason("A")
+    federation.whole_round()
+    return Seen(f"The round ended without the site ({reason.rstrip('.')}); the next one had it again.", time.monotonic() - begun)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import signal
 import subprocess
 import tarfile
 import time
@@ -63,11 +64,13 @@ def other_base(federation: Federation) -> Seen:
 def restart_with(federation: Federation, site: str, tree: Path | None) -> None:
     """The site's software is that of another tree from now on; None: this one."""
     kept = federation.kept[site]
-    kept.off()
+    activated = federation.kept["server"].said.count("Activated node_id")
+    kept.off(signal.SIGTERM)  # it says goodbye, so that nobody waits for it
     paths = kept.environment["PYTHONPATH"].split(":")
     hook = paths[0]
     kept.environment["PYTHONPATH"] = ":".join([hook, str(tree or TREE)])
     kept.on()
+    federation.wait(f"{site} back", lambda: federation.kept["server"].said.count("Activated node_id") > activated)
 
 
 def newer_software(federation: Federation) -> Path:

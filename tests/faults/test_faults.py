@@ -15,7 +15,8 @@ QUICK = [one for one in FAULTS if one.quick]
 def grounds(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Grounds]:
     """For the faults that were asked for: templates of the sites that they need."""
     folder = tmp_path_factory.mktemp("faults")
-    asked = [item.callspec.params["fault"] for item in request.session.items if "fault" in getattr(item, "fixturenames", ())]
+    specs = [getattr(item, "callspec", None) for item in request.session.items]
+    asked = [spec.params["fault"] for spec in specs if spec is not None and isinstance(spec.params.get("fault"), Fault)]
     names = sorted({name for fault in asked for name in fault.sites})
     made = Grounds(folder, make_templates(folder / "templates", names))
     yield made

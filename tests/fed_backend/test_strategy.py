@@ -201,6 +201,14 @@ def test_a_client_that_crashes_is_reported(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in refusal["reason"]
 
 
+def test_a_site_that_does_not_know_its_name_is_quoted(tmp_path: Path) -> None:
+    grid = ToyFederation(three_sites())
+    grid.change["C"] = only("update", lambda _: {"refusal": "Its site directory cannot be used."})
+    strategy_on(tmp_path).start(grid, num_rounds=1)
+    (refusal,) = reports_of(tmp_path)[0]["refusals"]
+    assert refusal == {"site": "node 3", "phase": "update", "reason": "The site declined: Its site directory cannot be used."}
+
+
 def test_a_request_that_expired_is_told_as_a_missed_deadline(tmp_path: Path) -> None:
     class Expiring(ToyFederation):
         def deliver(self, node_id: int, message: Message) -> Message | None:
