@@ -104,7 +104,8 @@ def search(
     """Look for z (unknowns,) with f(z) along `seen`, beginning with draws from the prior.
 
     Args:
-        calls: bound on the calls of f, 2 or more; no round of `draws` (or one of fewer, if the bound is lower) is begun that would exceed it.
+        calls: bound on the calls of f, 2 or more; no round of `draws` (or one of fewer, if the bound is lower) is
+        begun that would exceed it.
         kept: how many of a round's draws decide where the next are made.
     """
     rng = np.random.default_rng(seed)
