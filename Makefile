@@ -27,7 +27,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_WORKSTATION := $(VENV)/.installed-workstation
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo workstation test lint format types imports check fuzz faults doctor clean
+.PHONY: help setup setup-dev demo workstation test lint format types imports check fuzz faults attacks doctor clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -92,6 +92,9 @@ fuzz: $(INSTALLED_DEV) ## random requests and damaged files against a real serve
 
 faults: $(INSTALLED_DEV) ## every fault done to real federations, about an hour; writes docs/faults.md (ARGS="--only 'disk full'")
 	@$(RUN) OMP_WAIT_POLICY=PASSIVE python -m benchmarks.faults --again --markdown docs/faults.md $(ARGS)
+
+attacks: $(INSTALLED_DEV) ## every attack by members of a real federation, about half an hour; writes docs/robustness.md (ARGS="--only drift")
+	@$(RUN) OMP_WAIT_POLICY=PASSIVE python -m benchmarks.real_attacks --again --markdown docs/robustness.md $(ARGS)
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

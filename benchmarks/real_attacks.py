@@ -1,0 +1,117 @@
+"""Attacks by a real member of a real federation: what the server says to each, and what is left of it in the others' mixtures.
+
+    python -m benchmarks.real_attacks [--only TEXT ...] [--again] [--out FILE.json] [--markdown docs/robustness.md]
+
+Four honest sites and one or two that attack, each with a SuperNode and keys of its own, at a SuperLink over TLS: see `tests/attacks`. Results
+go into the file after each attack, so a run that was ended goes on where it was; `--only` chooses attacks by a part of their name, `--again`
+repeats those whose result is there already, `--markdown` writes the table into a document between its two marks.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import machine
+from sam_adapters import atomic
+from tests.attacks.attack_list import ATTACKS, MOLES, RealAttack
+from tests.attacks.federation import AttackedFederation
+from tests.attacks.scenario import Courses
+
+RESULTS = Path(__file__).parent / "results" / "real-attacks.json"
+BEGIN, END = "<!-- table: benchmarks/real_attacks.py -->", "<!-- end of table: benchmarks/real_attacks.py -->"
+
+
+def do(attack: RealAttack, courses: Courses) -> dict[str, Any]:
+    """Do an attack; its line, JSON-ready."""
+    line: dict[str, Any] = {"attack": attack.name, "beside": attack.beside or "(nobody)"}
+    begun = time.monotonic()
+    try:
+        result = courses.result(attack)
+        line |= {"ok": True, "refused_in": result.refused_in, "quarantined": result.quarantined, "said": result.said}
+        line |= {"rounds": len(attack.moves), "mixtures": {name: float(f"{x:.4g}") for name, x in result.deviation.items()}}
+        line["fedavg"] = float(f"{result.fedavg:.4g}") if np.isfinite(result.fedavg) else None
+    except Exception as error:
+        sys.stderr.write("".join(traceback.format_exception(error)))
+        line |= {"ok": False, "said": (str(error) or type(error).__name__).splitlines()[0]}
+    return {**line, "took_s": round(time.monotonic() - begun, 1)}
+
+
+def table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """The results as Markdown."""
+    rows = ["| attack | refused in its | others' mixtures change by | plain FedAvg by | what is said |", "|---|---|---:|---:|---|"]
+    for line in lines:
+        if line["ok"]:
+            when = "-" if line["refused_in"] is None else f"round {line['refused_in']}" + (", quarantine" if line["quarantined"] else "")
+            fedavg = "destroyed" if line["fedavg"] is None else f"{100 * line['fedavg']:.0f} %"
+            rows.append(f"| {line['attack']} | {when} | {100 * max(line['mixtures'].values()):.1f} % | {fedavg} | {line['said']} |")
+    return "\n".join(rows)
+
+
+def write_table(document: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Put the table between the document's marks."""
+    head, rest = document.read_text(encoding="utf-8").split(BEGIN)
+    atomic.write_bytes(document, f"{head}{BEGIN}\n{table(lines)}\n{END}{rest.split(END)[1]}".encode())
+
+
+def run(chosen: Sequence[RealAttack], lines: dict[str, dict[str, Any]], out: Path) -> None:
+    """Do the chosen attacks to one federation; every result is in the file at once."""
+    scratch = Path(tempfile.mkdtemp(prefix="real-attacks-"))
+    try:
+        federation = AttackedFederation(scratch, MOLES[: max(attack.moles for attack in chosen)])
+        try:
+            courses = Courses(federation.start())
+            for attack in chosen:
+                lines[attack.name] = line = do(attack, courses)
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+                atomic.write_json(out, {"machine": machine(), "attacks": in_order(lines)})
+        finally:
+            federation.close()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def in_order(lines: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines in the order of the list."""
+    return [lines[name] for name in ATTACKS if name in lines]
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the results, JSON")
+    parser.add_argument("--only", nargs="*", default=[], help="parts of the names of attacks")
+    parser.add_argument("--again", action="store_true", help="also those whose result is in the file already")
+    parser.add_argument("--markdown", type=Path, help="the document whose table is written")
+    parser.add_argument("--list", action="store_true", help="print the names and end")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run; returns how many attacks did what they must not."""
+    given = options()
+    chosen = [one for one in ATTACKS.values() if not given.only or any(part in one.name for part in given.only)]
+    if given.list:
+        sys.stdout.write("".join(f"{one.name}\n" for one in chosen))
+        return 0
+    known = json.loads(given.out.read_text(encoding="utf-8"))["attacks"] if given.out.exists() else []
+    lines = {line["attack"]: line for line in known}
+    chosen = [one for one in chosen if given.again or not lines.get(one.name, {}).get("ok")]
+    if chosen:
+        run(chosen, lines, given.out)
+    if given.markdown is not None:
+        write_table(given.markdown, in_order(lines))
+    return sum(lines[one.name]["ok"] is False for one in chosen)
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(), 100))
