@@ -2,9 +2,9 @@
 
     python -m benchmarks.real_attacks [--only TEXT ...] [--again] [--out FILE.json] [--markdown docs/robustness.md]
 
-Four honest sites and one or two that attack, each with a SuperNode and keys of its own, at a SuperLink over TLS: see `tests/attacks`. Results
-go into the file after each attack, so a run that was ended goes on where it was; `--only` chooses attacks by a part of their name, `--again`
-repeats those whose result is there already, `--markdown` writes the table into a document between its two marks.
+Four honest sites and one or two that attack, each with a SuperNode and keys of its own, at a SuperLink over TLS: see `tests/attacks`.
+Results go into the file after each attack, so a run that was ended goes on where it was; `--only` chooses attacks by a part of their name,
+`--again` repeats those whose result is there already, `--markdown` writes the table into a document between its two marks.
 """
 
 import argparse

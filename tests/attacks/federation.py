@@ -79,7 +79,17 @@ class AttackedFederation:
         atomic.write_bytes(self.state / SCHEMA_FILE, (self.sites[HONEST[0]].work / SCHEMA_FILE).read_bytes())
         os.environ |= {"FEDSCA_STAND_IN": "1", "PYTHONPATH": os.pathsep.join([str(HOOK), self._environment.get("PYTHONPATH", "")])}
         log = self.folder / "server.log"
-        argv = ["server", "start", "--no-config", "--state", str(self.state), "--port", str(self.port), "--expected-sites", str(len(HONEST))]
+        argv = [
+            "server",
+            "start",
+            "--no-config",
+            "--state",
+            str(self.state),
+            "--port",
+            str(self.port),
+            "--expected-sites",
+            str(len(HONEST)),
+        ]
         for phase in ("join", "update", "probe", "mixture"):
             argv += [f"--{phase}-seconds", "240"]
         server = self._stack.enter_context(process(argv, log))

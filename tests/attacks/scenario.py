@@ -117,7 +117,7 @@ def measure(attack: RealAttack, course: Course, beside: Course) -> Result:
         assert fedavg > 0.05, f"Plain FedAvg is moved by {fedavg} only: this attack would show nothing."
     refused = [index for index, refusal in said if refusal["site"] in MOLES]
     if attack.refused:
-        assert refused and refused[0] == begin, f"Not refused at once: {said}"
+        assert refused[:1] == [begin], f"Not refused at once: {said}"
         assert max(deviation.values()) < 1e-3, deviation
     return Result(
         attack.name,
