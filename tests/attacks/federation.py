@@ -23,7 +23,6 @@ from fed_backend.round_report import ROUNDS_FOLDER, read_round, round_files
 from fed_backend.schema_cache import SCHEMA_FILE
 from fed_backend.server_state_file import STATE_FILE
 from sam_adapters import adapter_files, atomic
-from sam_adapters.loading import write_untuned
 from sam_adapters.provenance import Provenance
 from sam_adapters.registry import Registry
 from sam_adapters.schema import AdapterSchema, AdapterState
@@ -54,12 +53,14 @@ class AttackedFederation:
         self._environment = dict(os.environ)
 
     def _layout_and_adapters(self) -> AdapterSchema:
+        from sam_adapters.loading import write_untuned  # torch
+
         first = self.sites[HONEST[0]]
         schema = site_schema(Member.open(first.root))
         untuned = self.folder / "untuned"
         write_untuned(SiteSettings.load(first.settings_file), untuned)
         for name, site in self.sites.items():
-            shutil.copy(first.work / SCHEMA_FILE, site.work / SCHEMA_FILE) if site is not first else None
+            atomic.write_bytes(site.work / SCHEMA_FILE, (first.work / SCHEMA_FILE).read_bytes())
             values = stand_in.adapters(name, schema.size).astype(np.float16).astype(np.float32)
             made = self.folder / f"made-{name}"
             adapter_files.write_mixture(untuned, AdapterState.from_vector(schema, values), made)
