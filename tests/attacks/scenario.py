@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fed_backend.page.page_options import PageOptions
+from fed_backend.page.page_options import USERS_FILE, PageOptions
 from fed_backend.page.web import application
 from fed_backend.quarantine import load as trust_book
 from tests.attacks.attack_list import ATTACKS, HONEST, MOLES, RealAttack
@@ -62,7 +62,8 @@ def take(federation: AttackedFederation, attack: RealAttack) -> Course:
 
 def page_of(federation: AttackedFederation) -> str:
     """The operator's page, after a login."""
-    add_operator(federation.state)
+    if not (federation.state / USERS_FILE).exists():
+        add_operator(federation.state)
     with asgi_client(application(PageOptions(federation.state)), ADDRESS) as client:
         answer = client.post("/login", data={"username": NAME, "password": PHRASE}, headers={"Origin": ADDRESS})
         assert answer.headers["location"] == "/", answer.text
