@@ -59,3 +59,17 @@ def _register() -> None:
 
 
 _register()
+
+
+@fault("the SuperLink hangs before the update", "kill")
+def _(federation: Federation) -> Seen:
+    """It keeps its port and the connections, and answers nobody."""
+    reached = federation.moments.hold(UPDATE)
+    federation.ask()
+    reached.wait()
+    for process in federation.processes(VICTIMS["SuperLink"]):
+        process.suspend()
+    begun = time.monotonic()
+    reached.release()
+    how, took = recovered(federation, begun)
+    return Seen(f"It was found hanging, killed and started again; {how}.", took)
