@@ -27,7 +27,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_WORKSTATION := $(VENV)/.installed-workstation
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo workstation test lint format types imports check fuzz doctor clean
+.PHONY: help setup setup-dev demo workstation test lint format types imports check fuzz faults doctor clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ check: lint types imports test ## lint, format, types, import rule, tests
 
 fuzz: $(INSTALLED_DEV) ## random requests and damaged files against a real server (ARGS="--examples 300 --seconds 900 --seed 7")
 	@$(RUN) OMP_WAIT_POLICY=PASSIVE python -m tests.monailabel_app.http_fuzz $(ARGS)
+
+faults: $(INSTALLED_DEV) ## every fault done to real federations, about an hour; writes docs/faults.md (ARGS="--only 'disk full'")
+	@$(RUN) OMP_WAIT_POLICY=PASSIVE python -m benchmarks.faults --again --markdown docs/faults.md $(ARGS)
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -1,156 +1,295 @@
-"""How much of an image comes back from a site's gradient probe: a measured attempt to invert it, with and without noise.
+"""How much a site's update or gradient probe tells about a picture: attempts to invert it and to recognise it, with and without noise.
 
-    python benchmarks/gradient_inversion.py [--images 2] [--steps 300] [--size 64] [--json FILE]
+    python -m benchmarks.gradient_inversion [--quick] [--work FOLDER] [--json FILE]
 
-The attacker is the server, and gets more help than it would have: the probed half consists of a single case, it knows the network, the
-common state, the projection, the target mask and the prompts, and that the picture is grey. It looks for pixels whose gradient points the
-same way (1 - cosine, plus total variation: Geiping et al., "Inverting Gradients", NeurIPS 2020) with Adam from a flat grey start.
+The attacker is the server, and gets more help than it would have: it knows the network, the common state, the projection, the target
+masks and prompts, and owns pictures of other patients from the same scanner. Patients are drawn (`fed_backend.demo.virtual_hospitals`).
 
-Pictures are sums of smooth blobs around a bright disc, the target. Reported is the correlation with the true picture outside the target
-(the mask is known to the attacker, so the target proves nothing): 0 for nothing, 1 for the picture. The
-cosine that was reached says whether the attack got anywhere: one that did not proves nothing. Columns:
+    controls         the same attack on a perceptron, whose gradient gives its input away: it must succeed
+    reconstruction   the picture of one case is solved for (`inversion.solver`), beside what the attacker's prior gives without any attack
+    identification   which of N candidate pictures were in it? Each candidate's gradient against what was seen, one by one (cosine), and
+                     all together (ridge regression)
 
-    shared         gradient of the shared B, the encoder's blocks nearest the pixels (as computed at the site, before projection)
-    all            gradient of the B of all blocks (a federation with shared_depth 1)
-    projected      `shared`, projected to 4,096 numbers: what a probe without a rule sends
-    as large       `projected` with noise of the same norm
-    rule           `projected` under a privacy rule with noise multiplier 1: σ = 2 √2
-    other          chance: the same number of steps towards the gradient of another picture with the same mask
+Reconstruction: `shared` is the gradient of the shared B, the encoder's blocks nearest the pixels, before projection; `all` that of the B
+of all blocks; `projected` 4,096 numbers, what a probe sends; `half of 4` a probe's half of four cases, three of them unknown; `rule` is
+`projected` with the noise of a privacy rule of multiplier 1. `few` attacks a picture that has no more than 8 unknowns, by search: the
+easiest there is, and the control on this very network. The others attack the real picture: `search` for 8 unknowns, the rest solve for 64,
+`near` from a start near the truth.
+
+Everything that takes long is kept in the folder `--work`; a run that was stopped goes on there. `--only` names settings of the
+reconstruction; without `--json` it computes nothing else, so that several processes can share them out.
+Some 3,600 gradients, of 0.2 to 0.4 s each on one core; `--quick` shows in a minute or two that everything works.
 """
 
 import argparse
+import functools
 import json
-import math
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.inversion import pictures, reconstruction, site
+from benchmarks.inversion.identification import Identified, identified, mean_of, one_by_one, together, unit
+from benchmarks.inversion.kept import Kept
+from benchmarks.inversion.pictures import Prior
+from benchmarks.inversion.reconstruction import PROBE_SIGMA, UPDATE_SIGMA, Setting
+from benchmarks.inversion.views import View, views
 from benchmarks.machine import machine
-from fed_backend.projection import NONZEROS, projection_table
 from sam_adapters import atomic
 from sam_adapters.adapters import AdaptedNetwork
-from sam_adapters.loading import load_adapted
-from sam_adapters.settings import SiteSettings
-from sam_adapters.tuning_loss import fixed_prompt_loss
+from sam_adapters.cases import LabelledCase
 from sam_adapters.tuning_slices import TrainingSlice
 
-SIZE = 4096
-SEED = 7
-SMOOTHNESS = 0.02  # weight of the total variation
+SEED = 0
+NOISES = (0.0, 0.01, 0.1, 1.0)
+DRAWS = 200
+RIDGE = 1e-3
 
 
-def picture(rng: np.random.Generator, size: int) -> TrainingSlice:
-    """A picture of blobs with a bright disc in the middle, values 0..1; the mask is the same for every picture."""
-    j, i = np.mgrid[:size, :size] / size
-    values = np.zeros((size, size))
-    for _blob in range(12):
-        y, x, width = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.05, 0.15)
-        values += rng.uniform(-1, 1) * np.exp(-((j - y) ** 2 + (i - x) ** 2) / (2 * width**2))
-    target = ((j - 0.5) ** 2 + (i - 0.5) ** 2 <= 0.15**2).astype(np.float32)
-    values = 0.5 * (values - values.min()) / np.ptp(values) + 0.4 * target
-    return TrainingSlice(np.repeat(values[None].astype(np.float32), 3, axis=0), target, (size, size))
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured.
+
+    Attributes:
+        size: side of the network's input.
+        candidates: N.
+        pictures: how many of them are attacked.
+        own: pictures of the attacker that are tried as start.
+        components: unknowns of a picture.
+        calls: gradients that one attack may compute.
+        searched: unknowns of a search.
+        search_calls: gradients that a search may compute.
+        halves: cases in a probe's half.
+        updates: (steps, cases, trials) of the tunings.
+        local_steps: steps of the tuning that gives the site local adapters of its own; 0 leaves that out.
+        copies: PSNR in dB of the copies that an attacker may hold.
+    """
+
+    size: int = 64
+    candidates: int = 32
+    pictures: int = 1
+    own: int = 30
+    components: int = 64
+    calls: int = 140
+    searched: int = 8
+    search_calls: int = 361
+    halves: tuple[int, ...] = (1, 2, 4, 8, 16)
+    updates: tuple[tuple[int, int, int], ...] = ((1, 2, 4), (4, 4, 3), (24, 7, 2))
+    local_steps: int = 24
+    copies: tuple[int, ...] = (60, 50, 40, 30)
 
 
-def gradient(adapted: AdaptedNetwork, one: TrainingSlice, grey: Tensor, *, differentiable: bool) -> Tensor:
-    """Gradient of the probe's loss with respect to the shared B at these pixels (1, 1, S, S), (n,)."""
-    parameters = list(adapted.shared_parameters().values())
-    loss = fixed_prompt_loss(adapted.network, adapted.network.encode(grey.expand(1, 3, -1, -1)), one)
-    parts = torch.autograd.grad(loss, parameters, create_graph=differentiable, allow_unused=True)
-    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in zip(parts, parameters, strict=True)])
+QUICK = Scale(
+    candidates=6,
+    own=4,
+    components=6,
+    calls=8,
+    searched=3,
+    search_calls=7,
+    halves=(1, 2),
+    updates=((1, 2, 1),),
+    local_steps=0,
+    copies=(40,),
+)
 
 
-def projected(vector: Tensor) -> Tensor:
-    """`fed_backend.projection.project` of a vector (n,), so that it can be differentiated, (4096,)."""
-    places, signs = projection_table(len(vector), SEED, SIZE)
-    spread = vector * torch.from_numpy(signs.astype(np.float32))
-    return torch.zeros(SIZE).index_add(0, torch.from_numpy(places.ravel().copy()), spread.flatten()) / math.sqrt(NONZEROS)
+class Measurement:
+    """The patients, what is known of them, and the measurements on them."""
 
+    def __init__(self, scale: Scale, folder: Path, kept: Kept) -> None:
+        """`folder` is for the patients' files."""
+        self.scale, self.kept = scale, kept
+        self.cases: list[LabelledCase] = pictures.labelled_patients(folder, scale.candidates, seed=SEED)
+        self.slices: list[TrainingSlice] = pictures.probed_slices(self.cases, scale.size)
+        own = kept.array("others", lambda: pictures.other_patients(200, scale.size, seed=SEED))
+        self.own, self.prior = own[:: len(own) // scale.own][: scale.own], Prior.of(own, scale.components)
+        self.network = site.network(scale.size, site.ALL_BLOCKS)
+        self.shared = site.network(scale.size, site.FIRST_BLOCKS).schema.size
+        self.views = views(self.shared)
+        self.known = kept.rows("known", scale.candidates, lambda number: site.gradient(self.network, self.slices[number]))
 
-def invert(
-    adapted: AdaptedNetwork, one: TrainingSlice, seen: Tensor, view: Callable[[Tensor], Tensor], steps: int
-) -> tuple[NDArray[np.float32], float]:
-    """Pixels (S, S) whose gradient, as `view` shows it, points along what was seen, and the cosine that was reached."""
-    grey = torch.full((1, 1, *one.target.shape), 0.5, requires_grad=True)
-    optimiser = torch.optim.Adam([grey], lr=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _step in range(steps):
-        found = view(gradient(adapted, one, grey, differentiable=True))
-        far = 1 - torch.nn.functional.cosine_similarity(found, seen, dim=0)
-        rough = (grey[..., 1:, :] - grey[..., :-1, :]).abs().mean() + (grey[..., 1:] - grey[..., :-1]).abs().mean()
-        (slope,) = torch.autograd.grad(far + SMOOTHNESS * rough, [grey])
-        grey.grad = slope
-        optimiser.step()
-        schedule.step()
-        with torch.no_grad():
-            grey.clamp_(0, 1)
-    return grey.detach()[0, 0].numpy(), 1 - float(far)
+    def members(self, steps: int, count: int, trial: int) -> list[int]:
+        """The candidates that a tuning is made on."""
+        drawn = np.random.default_rng([steps, trial]).choice(self.scale.candidates, count, replace=False)
+        return sorted(int(number) for number in drawn)
 
+    def update(self, steps: int, count: int, trial: int) -> NDArray[np.float64]:
+        """The direction in which a tuning went down, as a gradient (n,); its norm is the update's."""
+        cases = [self.cases[number] for number in self.members(steps, count, trial)]
+        found = self.kept.array(f"update-{steps}-{trial}", lambda: site.update(self.scale.size, cases, steps, seed=trial))
+        return -found.astype(np.float64)
 
-def likeness(found: NDArray[np.float32], one: TrainingSlice) -> float:
-    """Correlation with the true picture outside the target; 0 where the found one is flat."""
-    outside = one.target == 0
-    a, b = found[outside], one.pixels[0][outside]
-    return 0.0 if a.std() < 1e-6 else float(np.corrcoef(a, b)[0, 1])
+    def settings(self, number: int) -> Iterator[Setting]:
+        """The attacks on one picture."""
+        rng = np.random.default_rng([SEED, number])
+        shared, projected, every = self.views["shared"], self.views["projected"], self.views["all"]
+        true, few = self.known[number], self.scale.searched
+        simple = self.kept.array(f"simple-{number}", lambda: site.gradient(self.network, self.simple(number)))
+        rest = self.known[(number + np.arange(1, 4)) % self.scale.candidates]
+        noise = PROBE_SIGMA * rng.normal(size=projected.of(true).shape[1])
+        yield Setting("few, shared", shared, shared.of(simple)[0], searched=few, simple=True)
+        yield Setting("few, all", every, every.of(simple)[0], searched=few, simple=True)
+        yield Setting("few, projected", projected, projected.of(simple)[0], searched=few, simple=True)
+        half = projected.of(np.stack([simple, *rest])).mean(axis=0)
+        yield Setting("few, half of 4", projected, half, searched=few, simple=True)
+        yield Setting("few, rule", projected, projected.of(simple)[0] + noise, PROBE_SIGMA, searched=few, simple=True)
+        yield Setting("search, shared", shared, shared.of(true)[0], searched=few)
+        yield Setting("search, projected", projected, projected.of(true)[0], searched=few)
+        yield Setting("shared", shared, shared.of(true)[0])
+        yield Setting("all", every, every.of(true)[0])
+        yield Setting("projected", projected, projected.of(true)[0])
+        yield Setting("rule", projected, projected.of(true)[0] + noise, PROBE_SIGMA)
+        yield Setting("near", shared, shared.of(true)[0], near=True)
 
+    def simple(self, number: int) -> TrainingSlice:
+        """A slice whose picture is what the first few components of the prior show of the true one."""
+        one = self.slices[number]
+        few = Prior(self.prior.mean, self.prior.basis[: self.scale.searched])
+        return pictures.with_pixels(one, few.picture(few.coefficients(one.pixels[0])))
 
-def measure(size: int, images: int, steps: int, done: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Every column for every picture. `done` is called after each."""
-    networks = {name: load_adapted(SiteSettings(image_size=size, shared_depth=depth)) for name, depth in (("shared", 0.5), ("all", 1.0))}
-    for adapted in networks.values():
-        adapted.set_training(False)
-    shared = networks["shared"]
-    result: dict[str, Any] = {"values": {name: adapted.schema.size for name, adapted in networks.items()}, "likeness": {}, "cosine": {}}
-    rng = np.random.default_rng(0)
-    pictures = [picture(rng, size) for _ in range(images + 1)]
+    def reconstructed(self, number: int, only: list[str]) -> Iterator[dict[str, Any]]:
+        """The rows of one picture."""
+        one, scale = self.slices[number], self.scale
+        gradient = reconstruction.pictured(one, self.prior, lambda slice_: site.gradient(self.network, slice_))
+        zs = np.concatenate([np.zeros((1, scale.components)), np.stack([self.prior.coefficients(row) for row in self.own])])
+        raw = self.kept.rows(f"starts-{number}", len(zs), lambda row: gradient(zs[row]))
+        truth = self.prior.coefficients(one.pixels[0])
+        for setting in self.settings(number):
+            if only and setting.name not in only:
+                continue
 
-    def seen_by(adapted: AdaptedNetwork, one: TrainingSlice) -> Tensor:
-        whole = gradient(adapted, one, torch.from_numpy(one.pixels[None, :1]), differentiable=False)
-        return whole / whole.norm()
+            def solved(setting: Setting = setting) -> NDArray[np.float32]:
+                found = reconstruction.attack(setting, gradient, (zs, raw), truth, scale.search_calls if setting.searched else scale.calls)
+                return np.array([found.misfits[0], found.misfit, found.calls, *found.z], np.float32)
 
-    noise = torch.Generator().manual_seed(1)
-    for number, one in enumerate(pictures[:images]):
-        probe = projected(seen_by(shared, one))
-        random = torch.randn(SIZE, generator=noise)
-        columns: dict[str, tuple[AdaptedNetwork, Tensor, Callable[[Tensor], Tensor]]] = {
-            "shared": (shared, seen_by(shared, one), lambda vector: vector),
-            "projected": (shared, probe, projected),
-            "as large": (shared, probe + random * probe.norm() / random.norm(), projected),
-            "rule": (shared, probe + 2 * math.sqrt(2) * random, projected),
-            "other": (shared, projected(seen_by(shared, pictures[number + 1])), projected),
-            "all": (networks["all"], seen_by(networks["all"], one), lambda vector: vector),
-        }
-        for name, (adapted, seen, view) in columns.items():
-            found, cosine = invert(adapted, one, seen, view, steps)
-            result["likeness"].setdefault(name, []).append(round(likeness(found, one), 3))
-            result["cosine"].setdefault(name, []).append(round(cosine, 3))
-            print(f"picture {number}, {name}: likeness {likeness(found, one):.3f}, cosine reached {cosine:.3f}", flush=True)
-            done(result)
-    return result
+            row = self.kept.array(f"solved-{number}-{setting.name.replace(', ', '-').replace(' ', '-')}", solved)
+            misfits = (float(row[0]), float(row[1]))
+            shown = [*self.slices]
+            shown[number] = self.simple(number) if setting.simple else one
+            judged = reconstruction.judged(row[3:].astype(np.float64), self.prior, shown, number, misfits, int(row[2]))
+            print(setting.name, judged, flush=True)
+            yield {"setting": setting.name, **judged}
+
+    def probes(self, name: str, true: NDArray[np.float32], theirs: NDArray[np.float32], view: View) -> Iterator[dict[str, Any]]:
+        """Identification in a probe's half: `true` raw gradients make what is seen, with `theirs` the attacker compares."""
+        made, compared = view.of(true), view.of(theirs)
+        for count in self.scale.halves:
+            for noise in NOISES if name == "projected" else (0.0,):
+                alone, joint = self._halves(made, compared, count, noise)
+                yield {"seen": name, "cases": count, "noise": noise, "one by one": mean_of(alone), "together": mean_of(joint)}
+
+    def _halves(
+        self, made: NDArray[np.float64], compared: NDArray[np.float64], count: int, noise: float
+    ) -> tuple[list[Identified], list[Identified]]:
+        rng = np.random.default_rng([SEED, count])
+        gram, crossed = compared @ compared.T, made @ compared.T
+        alone, joint = [], []
+        for _draw in range(DRAWS):
+            members = rng.choice(len(made), count, replace=False)
+            products = crossed[members].mean(axis=0)
+            if noise:
+                products = products + noise * PROBE_SIGMA * (compared @ rng.normal(size=made.shape[1]))
+            alone.append(identified(one_by_one(gram, products), members))
+            joint.append(identified(together(gram, products, RIDGE + (noise * PROBE_SIGMA) ** 2 * count), members))
+        return alone, joint
+
+    def copies(self) -> Iterator[dict[str, Any]]:
+        """How exact a guess must be for its gradient to resemble the true one: the pictures with a little noise, the targets known."""
+        view = self.views["projected"]
+        for decibels in self.scale.copies:
+            copied = [pictures.copied(one, decibels, seed=number) for number, one in enumerate(self.slices)]
+            raw = self.kept.rows(f"copies-{decibels}", len(copied), functools.partial(self._gradient_of, copied))
+            same = (unit(view.of(raw)) * unit(view.of(self.known))).sum(axis=1)
+            alone, joint = self._halves(view.of(self.known), view.of(raw), 1, 0.0)
+            quarters = [round(float(value), 3) for value in np.quantile(same, (0.25, 0.5, 0.75))]
+            yield {"psnr": decibels, "cosine_quartiles": quarters, "one by one": mean_of(alone), "together": mean_of(joint)}
+
+    def _gradient_of(self, slices: list[TrainingSlice], row: int) -> NDArray[np.float32]:
+        return site.gradient(self.network, slices[row])
+
+    def identified_probes(self) -> Iterator[dict[str, Any]]:
+        """Every kind of probe and attacker."""
+        for name in ("all", "shared", "projected"):
+            yield from self.probes(name, self.known, self.known, self.views[name])
+        typical = (np.mean([one.target for one in self.slices], axis=0) > 0.5).astype(np.float32)
+        guessed = self.kept.rows(
+            "guessed", self.scale.candidates, lambda row: site.gradient(self.network, pictures.with_target(self.slices[row], typical))
+        )
+        yield from self.probes("projected, targets not known", self.known, guessed, self.views["projected"])
+        if self.scale.local_steps:
+            yield from self.probes("projected, local adapters not known", *self._local(), self.views["projected"])
+
+    def _local(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Gradients at a site with tuned local adapters, and what somebody computes who knows its shared adapters alone."""
+        size, count = self.scale.size, self.scale.candidates
+
+        @functools.cache
+        def inside() -> AdaptedNetwork:
+            return site.tuned(size, self.cases[:8], self.scale.local_steps, seed=5)
+
+        @functools.cache
+        def outside() -> AdaptedNetwork:
+            network = site.network(size, site.FIRST_BLOCKS)
+            network.load_shared(inside().shared_state())
+            return network
+
+        true = self.kept.rows("tuned", count, lambda row: site.gradient(inside(), self.slices[row]))
+        return true, self.kept.rows("tuned-outside", count, lambda row: site.gradient(outside(), self.slices[row]))
+
+    def identified_updates(self) -> Iterator[dict[str, Any]]:
+        """Tunings of a few steps: the gradient of each candidate's largest slice against the way that the shared B went."""
+        compared = self.views["shared"].of(self.known)
+        gram = compared @ compared.T
+        for steps, count, trials in self.scale.updates:
+            for noise in (0.0, 1.0):
+                alone, joint, norms = [], [], []
+                rng = np.random.default_rng([SEED, steps])
+                for trial in range(trials):
+                    seen = self.update(steps, count, trial)
+                    norms.append(float(np.linalg.norm(seen)))
+                    for _draw in range(20 if noise else 1):
+                        noisy = seen * min(1, 1 / norms[-1]) + noise * UPDATE_SIGMA * rng.normal(size=seen.shape) if noise else unit(seen)
+                        products, members = compared @ noisy, self.members(steps, count, trial)
+                        alone.append(identified(one_by_one(gram, products), members))
+                        joint.append(identified(together(gram, products, 0.1 + (noise * UPDATE_SIGMA) ** 2), members))
+                row = {"seen": f"update of {steps} steps", "cases": count, "noise": noise, "norm": round(float(np.mean(norms)), 3)}
+                yield {**row, "one by one": mean_of(alone), "together": mean_of(joint)}
 
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description="Try to get a picture back from a gradient probe.")
-    parser.add_argument("--images", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--json", type=Path)
+    parser = argparse.ArgumentParser(description="Try to get pictures back from, or to recognise them in, what a site sends.")
+    parser.add_argument("--quick", action="store_true", help="a small run that shows that everything works; its figures mean nothing")
+    parser.add_argument("--work", type=Path, help="folder for what takes long; a run that was stopped goes on there")
+    parser.add_argument("--only", nargs="*", default=[], metavar="SETTING", help="only these settings of the reconstruction")
+    parser.add_argument("--json", type=Path, help="where to write the results")
     options = parser.parse_args()
-    setting = {"images": options.images, "steps": options.steps, "size": options.size, "machine": machine()}
-
-    def keep(result: dict[str, Any]) -> None:
-        if options.json:
-            atomic.write_bytes(options.json, (json.dumps({**setting, **result}, indent=1) + "\n").encode())
-
-    torch.manual_seed(0)
-    with sdpa_kernel(SDPBackend.MATH):  # the only one that can be differentiated twice
-        measure(options.size, options.images, options.steps, keep)
+    scale = QUICK if options.quick else Scale()
+    with tempfile.TemporaryDirectory() as folder:
+        begun = machine()
+        measured = Measurement(scale, Path(folder), Kept(options.work or Path(folder) / "work"))
+        rows = [row for number in range(scale.pictures) for row in measured.reconstructed(number, options.only)]
+        if options.only and not options.json:
+            return
+        result: dict[str, Any] = {"scale": asdict(scale), "shared_values": measured.shared, "all_values": measured.known.shape[1]}
+        attacked = range(scale.pictures)
+        result["baselines"] = [reconstruction.baselines(measured.slices[n], measured.prior, measured.own) for n in attacked]
+        result["controls"] = [
+            row for n in attacked for row in reconstruction.controls(measured.slices, n, measured.prior, measured.views, 300)
+        ]
+        result["reconstruction"] = rows
+        result["identification"] = [*measured.identified_probes(), *measured.identified_updates()]
+        result["copies"] = list(measured.copies())
+        result["machine"] = begun
+    text = json.dumps(result, indent=1) + "\n"
+    print(text)
+    if options.json:
+        atomic.write_bytes(options.json, text.encode())
 
 
 if __name__ == "__main__":

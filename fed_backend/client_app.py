@@ -103,7 +103,9 @@ def _reply(message: Message, context: Context, answer: Answer) -> Message:
 def _answered(answer: Answer, member: Member, request: Fields, context: Context) -> dict[str, Value]:
     """The answer, or why there is none; the full error stays in this machine's log."""
     try:
-        return answer(member, _info(request, context), request)
+        info = _info(request, context)
+        client_site.note_heard(member, info)
+        return answer(member, info, request)
     except FedscaError as error:
         log(ERROR, "%s", error)
         return {"refusal": client_site.redacted(str(error), member)}
@@ -129,7 +131,15 @@ def _info(request: Fields, context: Context) -> RoundInfo:
     if encoding is not None and encoding not in ENCODINGS:
         raise RoundError(f"The server asks for encoding {encoding!r}, expected {' or '.join(ENCODINGS)}: update the older side.")
     texts = {key: str(value) for key, value in values.items()}
-    return RoundInfo(round=number, run=str(context.run_id), encoding=encoding, privacy=_asked(request), **texts)
+    planned = request.get("next_round")
+    return RoundInfo(
+        round=number,
+        run=str(context.run_id),
+        encoding=encoding,
+        privacy=_asked(request),
+        next_round=planned if isinstance(planned, str) else "",
+        **texts,
+    )
 
 
 def _asked(request: Fields) -> PrivacyRule | None:

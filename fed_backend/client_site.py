@@ -33,8 +33,9 @@ from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
 from fed_backend.site_memory import MEMORY_FILE, SiteMemory
 from sam_adapters import adapter_files
 from sam_adapters.cases import FINAL_TAG, LabelledCase, labelled_cases, split_cases
+from sam_adapters.federation_news import FederationNews
 from sam_adapters.file_lock import locked
-from sam_adapters.provenance import Provenance
+from sam_adapters.provenance import Provenance, utc_now
 from sam_adapters.registry import BASE, Registry, RoundRecord, Version
 from sam_adapters.schema import AdapterSchema, AdapterState
 from sam_adapters.settings import SiteSettings
@@ -62,6 +63,7 @@ class RoundInfo:
         schema: id of its adapter layout.
         encoding: of the payloads that the server asks for; None from a server that knows version 1 of the wire format only.
         privacy: the privacy rule that it asks of every site; None if it asks for none.
+        next_round: when it means to begin the next round, ISO 8601; "" if it does not say.
     """
 
     federation: str
@@ -72,6 +74,7 @@ class RoundInfo:
     schema: str
     encoding: Encoding | None = None
     privacy: PrivacyRule | None = None
+    next_round: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,12 @@ def training_cases(member: Member) -> tuple[LabelledCase, ...]:
         SettingError: split.json or patients.json cannot be used.
     """
     return split_cases(labelled_cases(member.site, member.settings), member.site, member.settings).train
+
+
+def note_heard(member: Member, info: RoundInfo) -> None:
+    """Write down that the server was heard just now, and when it means to begin the next round; for people, so a full disk is no error."""
+    with contextlib.suppress(OSError):
+        FederationNews(info.name, info.round, utc_now().isoformat(timespec="seconds"), info.next_round or None).save(member.site)
 
 
 def note_refusal(member: Member, info: RoundInfo, reason: str) -> None:

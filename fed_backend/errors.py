@@ -18,6 +18,8 @@
         ├── LaunchError                 (ValueError)    a Flower process that cannot be started as asked
         ├── EnrolmentError              (ValueError)    a request, bundle, key, certificate or roster that cannot be used
         │   └── UntrustedError                          a signature or fingerprint that does not fit, or a key that is not this one
+        ├── ConfigurationError          (ValueError)    a federation.toml that cannot be used
+        ├── ScheduleError               (RuntimeError)  the schedule's file or orders that cannot be used
         ├── PolicyError                 (RuntimeError)  the site's own policy does not let this leave
         ├── PrivacyError                (RuntimeError)  the privacy step failed, so nothing may leave
         │   └── BudgetSpentError                        the site's privacy budget is spent: it only receives
@@ -121,6 +123,14 @@ class UntrustedError(EnrolmentError):
 
 class RoundError(FederationError, RuntimeError):
     """A round that cannot be run, because of its settings or of the server's state."""
+
+
+class ConfigurationError(FederationError, ValueError):
+    """A federation.toml with keys or values that cannot be used; the message names each with its line."""
+
+
+class ScheduleError(FederationError, RuntimeError):
+    """The schedule's file cannot be read, or an order comes at the wrong time."""
 
 
 class PolicyError(FederationError, RuntimeError):

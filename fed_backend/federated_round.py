@@ -18,6 +18,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +26,9 @@ import numpy as np
 from fed_backend import server_state, wire
 from fed_backend.errors import AggregationError, WireError
 from fed_backend.payload_codec import Encoding
+from fed_backend.plausibility import Halves
+from fed_backend.projection import project
+from fed_backend.round_judge import RoundJudge
 from fed_backend.round_report import Phase, RoundReport, SiteLine, Verdict, now, numbers
 from fed_backend.run_config import FederationSettings
 from fed_backend.server_state import MixturePlan, RoundEntry, ServerState
@@ -94,9 +98,18 @@ class FederatedRound:
         refused: node -> reason, of nodes that did answer; they get no mixture and are told why.
     """
 
-    def __init__(self, state: ServerState, settings: FederationSettings, *, run: str, save: Callable[[ServerState], None]) -> None:
+    def __init__(
+        self,
+        state: ServerState,
+        settings: FederationSettings,
+        *,
+        run: str,
+        save: Callable[[ServerState], None],
+        folder: Path | None = None,
+    ) -> None:
         self.state = state
         self.number = state.round + 1
+        self._judge = RoundJudge(state, self.number, folder)
         self.members: dict[str, int] = {}
         self.refused: dict[int, str] = {}
         self.report = RoundReport(
@@ -131,6 +144,7 @@ class FederatedRound:
                 continue
             self._take_update(site, same_name[0])
         self._save(self.state)
+        self._reject(self._judge.together(self.state, self._givers()))
 
     def _by_site(self, answers: Sequence[SiteAnswer]) -> dict[str, list[SiteAnswer]]:
         """Answers by site; what has no usable name or is an error is refused under its node's label."""
@@ -142,7 +156,8 @@ class FederatedRound:
             try:
                 found.setdefault(answer.site(), []).append(answer)
             except SettingError as error:
-                self._refuse(answer, answer.label, str(error))
+                declined = answer.text("refusal")  # a site that cannot read its own settings does not know its name
+                self._refuse(answer, answer.label, f"The site declined: {declined}" if declined else str(error))
         return found
 
     def _take_update(self, site: str, answer: SiteAnswer) -> None:
@@ -154,6 +169,7 @@ class FederatedRound:
             self._refuse(answer, site, f"It calls itself {own_name!r} but is registered as {site}: set `name` in its site.json to {site}.")
             return
         self.report.count_bytes(site, "update", answer.payload)
+        note = ""
         try:
             known = self.state.sites.get(site)
             references = [known.state] if known else []
@@ -162,7 +178,7 @@ class FederatedRound:
             if answer.text("receives_only") and known is not None:
                 self._receivers.add(site)  # what it gave before stays, and ages
             else:
-                self.state = server_state.with_update(self.state, update, wire=version)
+                note = self._take_state(update, version, is_noised=_spent(answer, "epsilon", 1e6) is not None)
         except (WireError, AggregationError) as error:
             self._refuse(answer, site, str(error))
             return
@@ -175,8 +191,33 @@ class FederatedRound:
             receives_only=answer.text("receives_only"),
             epsilon=_spent(answer, "epsilon", 1e6),
             delta=_spent(answer, "delta", 1.0),
+            note=note,
         )
         self._note_seconds(site, "update", answer)
+
+    def _take_state(self, update: wire.UpdateMessage, version: int, *, is_noised: bool) -> str:
+        """Take the adapters of an update; returns what is remarkable about them.
+
+        Raises:
+            AggregationError: they are refused.
+        """
+        reason = self._judge.update(update, is_noised=is_noised)
+        if reason:
+            raise AggregationError(reason)
+        seen = self._judge.first_seen(update.site)
+        self.state = server_state.with_update(self.state, update, wire=version, first_seen=seen)
+        return "" if seen is None else f"It went back to the adapters that it sent in round {seen}: they count as old as that."
+
+    def _givers(self) -> list[str]:
+        """The members that gave adapters in this round."""
+        return [site for site in self.members if site not in self._receivers]
+
+    def _reject(self, found: Mapping[str, str]) -> None:
+        """Refuse members whose update turned out not to be plausible."""
+        for site, reason in found.items():
+            self.report.refuse(site, "update", reason)
+            self.refused[self.members.pop(site)] = reason
+            self.report.sites.pop(site, None)
 
     def _refuse(self, answer: SiteAnswer, site: str, reason: str) -> None:
         self.report.refuse(site, "update", reason)
@@ -197,7 +238,7 @@ class FederatedRound:
             return {}
         request = wire.ProbeRequest(
             round=self.number,
-            state=server_state.common_state_of(self.state, self.number),
+            state=server_state.common_state_of(self.state, self.number, withheld=self._judge.withheld(self.state)),
             seed=probe_seed(self.state.federation, self.number),
             size=self._settings.projection_size,
         )
@@ -221,6 +262,7 @@ class FederatedRound:
                 replies[site] = wire.decode_probe_reply(answer.payload, self._request, site=site)
             except (WireError, AggregationError) as error:
                 self.report.refuse(site, "probe", str(error))
+        self._judge_replies(replies)
         self.state = server_state.with_probe(self.state, self.number, replies)
         self._probed = tuple(replies)
         for site, reply in replies.items():
@@ -229,18 +271,38 @@ class FederatedRound:
             self.report.probe = {"seed": self._request.seed, "size": self._request.size, "sites": sorted(replies)}
         self._save(self.state)
 
+    def _judge_replies(self, replies: dict[str, wire.ProbeReply]) -> None:
+        """Take out of `replies` what no honest probe can be, and refuse those members."""
+        request = self._request
+        if request is None:
+            return
+        common = project(request.state.to_vector(), seed=request.seed, size=request.size)
+        judged = {site: self._judge.reply(site, Halves(reply.half_a, reply.half_b, common)) for site, reply in replies.items()}
+        found = {site: reason for site, reason in judged.items() if reason}
+        for site in found:
+            del replies[site]
+        self._reject(found)
+
     # --- mixtures ---------------------------------------------------------------------------------------------------------------------
 
     def mixtures(self) -> dict[str, bytes]:
         """What every member is sent; also writes weights, distances and noise into the report."""
-        plan = server_state.plan_mixtures(self.state, self.number, list(self.members), caution=self._settings.caution)
+        seed = probe_seed(self.state.federation, self.number)
+        believed = server_state.mutual_weights(
+            self.state, self.number, caution=self._settings.caution, withheld=self._judge.withheld(self.state)
+        )
+        self._reject(self._judge.agreement(self.state, self._givers(), seed, believed))
+        self._reject(self._judge.settle(self._givers()))
+        withheld = self._judge.withheld(self.state)
+        plan = server_state.plan_mixtures(self.state, self.number, list(self.members), caution=self._settings.caution, withheld=withheld)
+        self._judge.sent(plan.mixtures)
         self._plan = plan
         self.report.givers = list(plan.givers)
         self.report.noise = numbers(plan.noise)
         self.report.distance = numbers(plan.distance)
         self.report.weights = {site: dict(row) for site, row in plan.weights.items()}
         payloads = {}
-        for site in self.members:
+        for site in plan.mixtures:
             line = self.report.sites[site]
             line.newcomer, line.clipped = site in plan.newcomers, plan.clipped.get(site)
             message = wire.Mixture(site, self.number, plan.mixtures[site], _on_simplex(plan.weights[site]), site in plan.newcomers)

@@ -51,6 +51,7 @@ class SiteLine:
     delta: float | None = None
     clipped: float | None = None
     probe_cases: list[int] | None = None
+    note: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -162,7 +163,9 @@ def read_round(path: Path) -> Mapping[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RoundError(f"{path} cannot be read ({error}).") from error
+        raise RoundError(
+            f"{path} cannot be read ({error}): restore it, or move it out of the folder. Only the report is lost, the round counts."
+        ) from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise RoundError(f"{path} is not a round report of format {FORMAT}.")
     return value

@@ -37,10 +37,13 @@ class FederationSettings:
         mixture_seconds: wait for the verdicts on the mixtures (each site evaluates them).
         probe_every: compare the sites' gradients every so many rounds; the first round always does.
         projection_size: numbers to which a gradient is projected.
-        caution: κ of SGCA.
+        caution: of SGCA (its κ): larger mixes more sites, 0 only the most similar.
         encoding: of what travels: `fp16` (at most 110 kB each way, site and round) or `int8` (at most 40 kB).
-        privacy_clip, privacy_noise, privacy_epsilon, privacy_delta, privacy_probe: the privacy rule asked of every site, see
-            `privacy.PrivacyRule`; a noise of 0 asks for none. A site's own rule can only make it stricter.
+        privacy_clip: largest L2 norm of an update that leaves a site; for all five see `privacy.PrivacyRule`.
+        privacy_noise: multiplier z of the Gaussian noise, whose σ is 2 · clip · z; 0 asks for no privacy rule at all.
+        privacy_epsilon: what a site may spend over all rounds; from then on it only receives.
+        privacy_delta: the δ at which ε is counted.
+        privacy_probe: whether noised gradient probes leave too, each at the cost of an update.
     """
 
     federation: str = "fedsca"

@@ -21,9 +21,9 @@ _START_SECONDS = 60.0  # for processes to start and a first layout to be worked 
 _STOP_SECONDS = 10.0
 
 
-def run_config(state_folder: Path, settings: FederationSettings, rounds: int) -> dict[str, launch.ConfigValue]:
-    """The whole run config of a run."""
-    return {"state-dir": str(state_folder.resolve()), "rounds": rounds, **settings.to_run_config()}
+def run_config(state_folder: Path, settings: FederationSettings, rounds: int, until_round: int = 0) -> dict[str, launch.ConfigValue]:
+    """The whole run config of a run; see `run_rounds`."""
+    return {"state-dir": str(state_folder.resolve()), "rounds": rounds, "until-round": until_round, **settings.to_run_config()}
 
 
 def longest_run(settings: FederationSettings, rounds: int) -> float:
@@ -32,8 +32,12 @@ def longest_run(settings: FederationSettings, rounds: int) -> float:
     return rounds * (waits + _START_SECONDS) + _START_SECONDS
 
 
-def run_rounds(state_folder: Path, rounds: int = 1) -> list[Mapping[str, Any]]:
+def run_rounds(state_folder: Path, rounds: int = 1, *, until_round: int = 0) -> list[Mapping[str, Any]]:
     """Run rounds and return their reports, as they stand in `<state>/rounds/`.
+
+    Args:
+        until_round: no round beyond this number; 0 means no such limit. A run that Flower delivers twice, or late, then does nothing the
+            second time.
 
     Raises:
         RoundError, LaunchError: the federation was never started, its SuperLink does not answer, or the run ended without doing the rounds.
@@ -41,10 +45,11 @@ def run_rounds(state_folder: Path, rounds: int = 1) -> list[Mapping[str, Any]]:
     settings, environment = FederationSettings.load(state_folder), _connected(state_folder)
     if (state_folder / ROSTER_FILE).exists():
         SuperLinkNodes(state_folder).synchronise()  # nobody takes part whom the roster does not name
-    before = {path.name for path in round_files(state_folder) if read_round(path)["status"] != "running"}  # a killed round is run again
-    argv = launch.run_argv(run_config(state_folder, settings, rounds))
+    before = {path.name: path.read_bytes() for path in round_files(state_folder)}
+    argv = launch.run_argv(run_config(state_folder, settings, rounds, until_round))
     _run(argv, environment, longest_run(settings, rounds))
-    done = [read_round(path) for path in round_files(state_folder) if path.name not in before]
+    # A killed round is run again, and its report is another one then; one that was there before, damaged or not, is left alone.
+    done = [read_round(path) for path in round_files(state_folder) if before.get(path.name) != path.read_bytes()]
     if len([report for report in done if report["status"] != "running"]) < rounds:
         raise RoundError(f"The run ended after {len(done)} of {rounds} rounds: its log is above, and in the SuperLink's output.")
     return done

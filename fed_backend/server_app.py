@@ -1,13 +1,18 @@
 """The server's side of a run, as Flower starts it: run config in, rounds done, state file and round reports out.
 
+A reply whose upload broke off (the network was cut in the middle of it) is not waited for long: Flower would look for its parts for three
+minutes, and the replies of all other sites, which come after it, would expire meanwhile.
+
 Processes: Flower starts one process a run. It holds <state>/server.lock while it works, so two runs never share a state folder.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.superlink.grid import http_grid
 
 from fed_backend import server_state
 from fed_backend.errors import RoundError
@@ -21,13 +26,16 @@ from sam_adapters.schema import AdapterSchema
 
 LOCK_FILE = "server.lock"
 _LOCK_SECONDS = 2.0
+WHOLE_SECONDS = 15.0
+"""How long the parts of a reply may take to arrive after its head: 110 kB at a tenth of a megabit a second."""
 
 app = ServerApp()
 
 
 @app.main()  # type: ignore[untyped-decorator]  # flwr is not followed by the type checker
 def main(grid: Grid, context: Context) -> None:
-    """Run `rounds` rounds on the state folder `state-dir`; both stand in the run config."""
+    """Run `rounds` rounds on the state folder `state-dir`, none beyond number `until-round`; these stand in the run config."""
+    bound_pulls(WHOLE_SECONDS)
     settings = FederationSettings.from_run_config(context.run_config)
     folder = state_folder(context.run_config.get("state-dir", ""))
     rounds = context.run_config.get("rounds", 1)
@@ -36,9 +44,27 @@ def main(grid: Grid, context: Context) -> None:
     try:
         with file_lock.locked(folder / LOCK_FILE, timeout=_LOCK_SECONDS):
             state = open_state(folder, settings)
-            SgcaStrategy(state, settings, folder, run=str(context.run_id)).start(grid, num_rounds=rounds)
+            left = rounds_left(state.round, rounds, context.run_config.get("until-round", 0))
+            SgcaStrategy(state, settings, folder, run=str(context.run_id)).start(grid, num_rounds=left)
     except RegistryError as error:
         raise RoundError(f"Another run works on {folder}: wait until it has ended. ({error})") from error
+
+
+def bound_pulls(seconds: float) -> None:
+    """Give up a reply that is not whole after `seconds`; see the module. Flower has no setting for it."""
+    pull = getattr(http_grid.pull_objects, "func", http_grid.pull_objects)
+    http_grid.pull_objects = partial(pull, max_time=seconds)
+
+
+def rounds_left(behind: int, rounds: int, until: Any) -> int:
+    """How many rounds this run still has to do, when round `behind` is the last one that the federation has behind it.
+
+    Raises:
+        RoundError: `until` is no round number.
+    """
+    if type(until) is not int or until < 0:
+        raise RoundError(f"until-round is {until!r}, expected a round's number, or 0 for no limit.")
+    return max(0, min(rounds, until - behind)) if until else rounds
 
 
 def state_folder(text: Any) -> Path:

@@ -46,7 +46,7 @@ class SiteRecord:
         name: the site's name in the federation.
         state: its last accepted shared adapter, as received (not clipped).
         cases: labelled training cases behind it; 0 for a newcomer.
-        last_round: the round in which it was received.
+        last_round: the round in which it was received, for the first time if the site went back to it.
         first_round: the first round in which the site was heard.
         noise: v of its last probe, as measured; None while it has never been probed.
         probe_cases: cases in the two halves of that probe.
@@ -141,15 +141,19 @@ class MixturePlan:
     clipped: Mapping[str, float]
 
 
+_EMPTY_PLAN = MixturePlan({}, {}, frozenset(), (), np.zeros(0), np.zeros((0, 0)), {})
+
+
 def new_state(schema: AdapterSchema) -> ServerState:
     """The state of a federation that begins now, with a new random id."""
     return ServerState(federation=str(uuid.uuid4()), schema=schema)
 
 
-def with_update(state: ServerState, update: UpdateMessage, *, wire: int = 1) -> ServerState:
+def with_update(state: ServerState, update: UpdateMessage, *, wire: int = 1, first_seen: int | None = None) -> ServerState:
     """`state` after an update was accepted: a new site joins, a known one is replaced unless it was heard in a later round already.
 
-    `wire`: version of the wire format in which it came.
+    `wire`: version of the wire format in which it came. `first_seen`: the round in which these very adapters came before, if the site goes
+    back to earlier ones: they are as old as that.
 
     Raises:
         AggregationError: the adapter does not belong to this federation, or is not finite.
@@ -158,12 +162,13 @@ def with_update(state: ServerState, update: UpdateMessage, *, wire: int = 1) -> 
     if reason:
         raise AggregationError(f"Update of {update.site} refused. {reason}")
     known = state.sites.get(update.site)
+    made = update.round if first_seen is None else first_seen
     if known is None:
-        record = SiteRecord(update.site, update.state, update.cases, update.round, update.round, wire=wire)
+        record = SiteRecord(update.site, update.state, update.cases, made, update.round, wire=wire)
     elif known.last_round > update.round:
         return state
     else:
-        record = dataclasses.replace(known, state=update.state, cases=update.cases, last_round=update.round, wire=wire)
+        record = dataclasses.replace(known, state=update.state, cases=update.cases, last_round=made, wire=wire)
     return dataclasses.replace(state, sites={**state.sites, update.site: record})
 
 
@@ -209,25 +214,28 @@ def with_probe(state: ServerState, round: int, replies: Mapping[str, ProbeReply]
     return dataclasses.replace(state, sites=records, distances=distances, last_probe=round)
 
 
-def common_state_of(state: ServerState, round: int) -> AdapterState:
+def common_state_of(state: ServerState, round: int, *, withheld: Collection[str] = ()) -> AdapterState:
     """The precision-weighted mean of all clipped adapters: where sites are compared, and what a newcomer is offered.
 
-    Before the first probe the precision is the number of cases; a federation without any case has the plain mean.
+    Before the first probe the precision is the number of cases; a federation without any case has the plain mean. `withheld` sites do not
+    count, unless there are no others.
 
     Raises:
         AggregationError: no site has sent an update yet.
     """
-    names = _in_fixed_order(state)
+    names = _in_fixed_order(state, withheld) or _in_fixed_order(state, ())
     clipped = sgca.clip_to_median([state.sites[name].state for name in names])
     return sgca.common_state(clipped.states, _precision(state, names, round))
 
 
-def _in_fixed_order(state: ServerState) -> list[str]:
+def _in_fixed_order(state: ServerState, withheld: Collection[str]) -> list[str]:
     """The sites by name: sums of floating-point numbers, and with them mixtures, must not depend on who answered first."""
-    return sorted(state.sites)
+    return sorted(set(state.sites) - set(withheld))
 
 
-def plan_mixtures(state: ServerState, round: int, receivers: Sequence[str], *, caution: float = 1.0) -> MixturePlan:
+def plan_mixtures(
+    state: ServerState, round: int, receivers: Sequence[str], *, caution: float = 1.0, withheld: Collection[str] = ()
+) -> MixturePlan:
     """What every receiver gets at the end of `round`. Every member gives, present or not; its noise grows with its age.
 
     Args:
@@ -235,6 +243,7 @@ def plan_mixtures(state: ServerState, round: int, receivers: Sequence[str], *, c
         round: the running round; a site last heard in it has age 0.
         receivers: names of members.
         caution: κ of `sgca.collaboration_weights`.
+        withheld: sites that give nothing; one that receives is offered the mean over the others. Without others nobody receives anything.
 
     Raises:
         AggregationError: a receiver that has sent no update yet, or a negative caution.
@@ -242,27 +251,28 @@ def plan_mixtures(state: ServerState, round: int, receivers: Sequence[str], *, c
     strangers = sorted(set(receivers) - set(state.sites))
     if strangers:
         raise AggregationError(f"Receivers {', '.join(strangers)} have sent no update: expected members only.")
-    names = _in_fixed_order(state)
+    names = _in_fixed_order(state, withheld)
+    if not receivers or not names:
+        return _EMPTY_PLAN
     clipped = sgca.clip_to_median([state.sites[name].state for name in names])
-    givers = tuple(name for name in names if state.sites[name].comparable)
-    noise = _noise(state, givers, round)
-    distance = state.distances.select(givers)
-    rows = sgca.collaboration_weights(distance, noise, caution=caution) if givers else np.zeros((0, 0))
+    givers, noise, distance, rows = _weights_of_givers(state, names, round, caution)
 
-    newcomers = frozenset(name for name in receivers if name not in givers)
+    row_of = {name: row for row, name in enumerate(givers)}
+    column_of = {name: column for column, name in enumerate(names)}
+    newcomers = frozenset(name for name in receivers if name not in row_of)
     weights = np.zeros((len(receivers), len(names)))
-    columns = [names.index(name) for name in givers]
+    columns = [column_of[name] for name in givers]
+    mean = _mean_weights(state, names, round) if newcomers else None
     for index, name in enumerate(receivers):
         if name in newcomers:
-            precision = _precision(state, names, round)
-            weights[index] = precision / precision.sum() if precision.any() else 1 / len(names)
+            weights[index] = mean
         else:
-            weights[index, columns] = rows[givers.index(name)]
-    mixtures = sgca.mix(clipped.states, weights) if len(receivers) else []
+            weights[index, columns] = rows[row_of[name]]
+    mixtures = sgca.mix(clipped.states, weights)
     return MixturePlan(
         mixtures=dict(zip(receivers, mixtures, strict=True)),
         weights={
-            name: {giver: float(weight) for giver, weight in zip(names, row, strict=True) if weight > 0}
+            name: {names[column]: float(row[column]) for column in np.flatnonzero(row > 0)}
             for name, row in zip(receivers, weights, strict=True)
         },
         newcomers=newcomers,
@@ -271,6 +281,31 @@ def plan_mixtures(state: ServerState, round: int, receivers: Sequence[str], *, c
         distance=distance,
         clipped={name: float(scale) for name, scale in zip(names, clipped.scales, strict=True) if scale < 1},
     )
+
+
+def mutual_weights(state: ServerState, round: int, *, caution: float = 1.0, withheld: Collection[str] = ()) -> dict[str, dict[str, float]]:
+    """Receiver -> giver -> weight between the sites that can be compared, as `plan_mixtures` would use them; zeros left out."""
+    givers, _, _, rows = _weights_of_givers(state, _in_fixed_order(state, withheld), round, caution)
+    return {
+        name: {givers[column]: float(row[column]) for column in np.flatnonzero(row > 0)} for name, row in zip(givers, rows, strict=True)
+    }
+
+
+def _weights_of_givers(
+    state: ServerState, names: Sequence[str], round: int, caution: float
+) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Those of `names` that can be compared, their noise (n,), distances and weights (n, n)."""
+    givers = tuple(name for name in names if state.sites[name].comparable)
+    noise = _noise(state, givers, round)
+    distance = state.distances.select(givers)
+    rows = sgca.collaboration_weights(distance, noise, caution=caution) if givers else np.zeros((0, 0))
+    return givers, noise, distance, rows
+
+
+def _mean_weights(state: ServerState, names: Sequence[str], round: int) -> NDArray[np.float64]:
+    """The weights of the mean over all, which newcomers are offered."""
+    precision = _precision(state, names, round)
+    return precision / precision.sum() if precision.any() else np.full(len(names), 1 / len(names))
 
 
 def finish_round(state: ServerState, entry: RoundEntry, *, probe_every: int) -> ServerState:

@@ -25,6 +25,7 @@ _TINY = 1e-290  # noise below this counts as none: sums of its reciprocal would 
 _LARGEST_CAUTION = 1e100  # beyond, the weights are the limit to the last digit
 _LARGEST_AGE = 5000.0  # 0.9^-5000 is 1e228: older changes nothing more
 _ROW_SUM_TOLERANCE = 1e-6
+_SLAB_VALUES = 2_000_000  # values of all sites that are held in float64 at a time: 16 MB
 _CLIP_TOLERANCE = 1e-6  # a norm at the limit is not clipped for its last digit
 
 
@@ -130,13 +131,17 @@ def mix(states: Sequence[AdapterState], weights: ArrayLike) -> list[AdapterState
     Raises:
         AggregationError: no states, several schemas, a value that is not finite, or weights that are not m rows on the simplex.
     """
-    schema, vectors = _stack(states)
+    schema = _common_schema(states)
     W = _array(weights, "weights", 2)
-    if W.shape[1] != len(vectors):
-        raise AggregationError(f"weights have shape {list(W.shape)}, expected {len(vectors)} columns, one per state.")
+    if W.shape[1] != len(states):
+        raise AggregationError(f"weights have shape {list(W.shape)}, expected {len(states)} columns, one per state.")
     if not np.isfinite(W).all() or (W < 0).any() or (abs(W.sum(axis=1) - 1) > _ROW_SUM_TOLERANCE).any():
         raise AggregationError(f"weights are not on the simplex (rows sum to {W.sum(axis=1).tolist()}), expected >= 0 with sum 1.")
-    return [AdapterState.from_vector(schema, _weighted_sum(vectors, row)) for row in W]
+    if not len(W):
+        return []
+    used = np.flatnonzero(W.any(axis=0))  # an adapter that nobody gets is not even read
+    sums = _weighted_sums([states[int(index)] for index in used], W[:, used] / W.sum(axis=1, keepdims=True))
+    return [AdapterState.from_vector(schema, row) for row in sums]
 
 
 def common_state(states: Sequence[AdapterState], precision: ArrayLike) -> AdapterState:
@@ -244,14 +249,16 @@ def update_distance(previous: DistanceTable, sites: Sequence[str], distance: Arr
         raise AggregationError(f"Distances of shape {list(new.shape)} for sites {list(sites)}, expected different names and finite (m, m).")
     if not 0 < rate <= 1:
         raise AggregationError(f"rate is {rate}, expected a number above 0, at most 1.")
-    names = (*previous.sites, *(name for name in sites if name not in previous.sites))
+    before = set(previous.sites)
+    names = (*previous.sites, *(name for name in sites if name not in before))
     known = len(previous.sites)
     table = np.full((len(names), len(names)), np.inf)
     probes = np.zeros((len(names), len(names)), np.int64)
     table[:known, :known] = previous.distance
     probes[:known, :known] = previous.probes
 
-    block = np.ix_(*2 * ([names.index(name) for name in sites],))
+    position = {name: index for index, name in enumerate(names)}
+    block = np.ix_(*2 * ([position[name] for name in sites],))
     first_time = probes[block] == 0
     old = np.where(first_time, 0.0, table[block])  # no ∞ in the arithmetic
     table[block] = np.where(first_time, new, old + rate * (new - old))
@@ -281,13 +288,13 @@ def clip_to_median(states: Sequence[AdapterState], factor: float = CLIP_FACTOR) 
     """
     if not factor > 0:
         raise AggregationError(f"Clipping factor is {factor}, expected a number above 0.")
-    schema, vectors = _stack(states)
-    norms = np.linalg.norm(vectors, axis=1)
+    schema = _common_schema(states)
+    norms = np.array([_norm(state) for state in states])
     limit = factor * float(np.median(norms[norms > 0])) if norms.any() else 0.0
     scales = np.where(norms > limit * (1 + _CLIP_TOLERANCE), limit / np.where(norms > 0, norms, 1.0), 1.0)
     clipped = [
-        state if scale == 1 else AdapterState.from_vector(schema, vector * scale)
-        for state, vector, scale in zip(states, vectors, scales, strict=True)
+        state if scale == 1 else AdapterState.from_vector(schema, state.to_vector().astype(np.float64) * scale)
+        for state, scale in zip(states, scales, strict=True)
     ]
     return Clipped(clipped, scales, norms, limit)
 
@@ -370,17 +377,30 @@ def _fill(D: FloatArray, cost: FloatArray) -> FloatArray:
     return weights
 
 
-def _weighted_sum(vectors: FloatArray, weights: FloatArray) -> FloatArray:
-    """Σ_j w_j x_j, added in the order of the sites: a sum that does not depend on the linear algebra library."""
-    total = np.zeros(vectors.shape[1])
-    for vector, weight in zip(vectors, weights / weights.sum(), strict=True):
-        if weight:
-            total += weight * vector
-    return total
+def _weighted_sums(states: Sequence[AdapterState], weights: FloatArray) -> NDArray[np.float32]:
+    """All Σ_j w_ij x_j, (m, size), in float64 and rounded once.
+
+    Memory is linear in the number of states: their values are gone through in slabs. One matrix product a slab instead of a loop
+    over pairs.
+    """
+    result = np.empty((len(weights), states[0].schema.size), np.float32)
+    width = max(_SLAB_VALUES // max(len(states), len(weights)), 1)
+    vectors = [state.to_vector() for state in states]
+    for start in range(0, result.shape[1], width):
+        slab = np.array([vector[start : start + width] for vector in vectors], np.float64)
+        with np.errstate(over="ignore"):
+            result[:, start : start + width] = weights @ slab
+    return result
 
 
-def _stack(states: Sequence[AdapterState]) -> tuple[AdapterSchema, FloatArray]:
-    """The states' schema and their vectors (n, schema.size) in float64, after `check_state` of each."""
+def _norm(state: AdapterState) -> float:
+    """‖B‖, summed in float64 by one thread: for so few values handing out work to several costs more than the sum."""
+    values = state.to_vector().astype(np.float64)
+    return math.sqrt(float(np.einsum("i,i->", values, values)))
+
+
+def _common_schema(states: Sequence[AdapterState]) -> AdapterSchema:
+    """The states' one schema, after `check_state` of each."""
     if not states:
         raise AggregationError("No adapter states, expected at least one.")
     schema = states[0].schema
@@ -388,7 +408,7 @@ def _stack(states: Sequence[AdapterState]) -> tuple[AdapterSchema, FloatArray]:
         reason = check_state(state, schema)
         if reason:
             raise AggregationError(f"State {index} of {len(states)} cannot be used. {reason}")
-    return schema, np.stack([state.to_vector() for state in states]).astype(np.float64)
+    return schema
 
 
 def _array(values: ArrayLike, name: str, dimensions: int) -> FloatArray:

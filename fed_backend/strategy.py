@@ -20,6 +20,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.common import log
+from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
@@ -30,11 +31,19 @@ from fed_backend.exchange import SYSTEM_CLOCK, Clock, Value, exchange, fields_of
 from fed_backend.federated_round import FederatedRound, SiteAnswer
 from fed_backend.round_report import RoundReport
 from fed_backend.run_config import FederationSettings
+from fed_backend.schedule.book import told_next_round
 from fed_backend.server_state import ServerState
 from sam_adapters.errors import SettingError
 
 STATE_FILE = "server.safetensors"
 PROBE = f"{MessageType.QUERY}.probe"
+NO_ANSWER = "It did not answer before the deadline."
+# A request that has expired comes back as an error of the SuperLink's, whose words are about its database.
+_SAID = {
+    ErrorCode.MESSAGE_UNAVAILABLE: NO_ANSWER,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "Its answer did not arrive whole before the deadline.",
+    ErrorCode.NODE_UNAVAILABLE: "Its SuperNode went away before it had answered.",
+}
 
 
 class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by the type checker
@@ -60,6 +69,7 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
         self._round = self._new_round()
         self._nodes: dict[int, NodeInfo] = {}
         self._asked: list[Message] = []
+        self._next_round = ""
         self._anchors: dict[str, str] = {}
 
     def summary(self) -> None:
@@ -79,6 +89,7 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
     def run_round(self, grid: Grid) -> RoundReport:
         """Run one round to its end, whatever the sites do."""
         self._round = current = self._new_round()
+        self._next_round = told_next_round(self._folder)
         report, settings, number = current.report, self._settings, current.number
         log(INFO, "[ROUND %s]", number)
         with self._timed("join"):
@@ -152,7 +163,7 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
     # --- inside -----------------------------------------------------------------------------------------------------------------------
 
     def _new_round(self) -> FederatedRound:
-        return FederatedRound(self.state, self._settings, run=self._run, save=self._save)
+        return FederatedRound(self.state, self._settings, run=self._run, save=self._save, folder=self._folder)
 
     def _save(self, state: ServerState) -> None:
         server_state.save(state, self._folder / STATE_FILE)
@@ -182,6 +193,8 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
         rule = self._settings.privacy_rule()
         if rule is not None:
             common["privacy"] = json.dumps(asdict(rule))
+        if self._next_round:
+            common["next_round"] = self._next_round
         return Message(to_content(common | fields), node, message_type, ttl=seconds, group_id=str(self._round.number))
 
     def _notices(self, seconds: float) -> Iterator[Message]:
@@ -201,9 +214,9 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
     def _answer(self, node: int, reply: Message | None) -> SiteAnswer:
         registered = self._registered(node)
         if reply is None:
-            return SiteAnswer(node, registered, error="It did not answer before the deadline.")
+            return SiteAnswer(node, registered, error=NO_ANSWER)
         if reply.has_error():
-            return SiteAnswer(node, registered, error=f"Its client failed: {reply.error.reason}")
+            return SiteAnswer(node, registered, error=_SAID.get(reply.error.code) or f"Its client failed: {reply.error.reason}")
         answer = SiteAnswer(node, registered, fields_of(reply))
         anchor = anchor_in(answer.fields)
         if anchor is not None:

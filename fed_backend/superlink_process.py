@@ -5,11 +5,16 @@ Flower 1.41 serves sites (`/v1/fleet/`), operators (`/v1/control/`: register nod
 register himself as a site or run an app. The door lets other machines reach the sites' interface alone; the server's own machine reaches
 all.
 
+A database that is none any more (a bad disk, half a copy) is put aside: it holds what Flower does at the moment, nothing of the federation.
+
 A reverse proxy on the server's machine makes everybody a neighbour unless it sends X-Forwarded-For: let it pass on `/v1/fleet/` alone.
 """
 
+import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from sam_adapters.loopback import is_loopback
@@ -60,8 +65,39 @@ def _plain(address: str) -> str:
     return address.removeprefix("::ffff:")
 
 
+def put_damaged_aside(database: Path) -> str:
+    """Rename `database` if SQLite cannot use it, so that a new one is made; returns a sentence about it, "" if all is well."""
+    if not database.exists():
+        return ""
+    try:
+        with closing(sqlite3.connect(database, timeout=30.0)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return ""
+    except sqlite3.OperationalError:  # locked, or no rights: Flower says so itself
+        return ""
+    except sqlite3.DatabaseError as error:
+        aside = database.with_name(database.name + ".damaged")
+        for ending in ("-wal", "-shm"):
+            database.with_name(database.name + ending).unlink(missing_ok=True)
+        database.replace(aside)
+        return (
+            f"{database.name} was damaged ({error}) and lies in {aside.name} now: a new one is made, and sites connect anew by themselves. "
+            "Sites registered without a roster have to be registered again with `fedsca server register`."
+        )
+
+
+def _database(arguments: Sequence[str]) -> Path | None:
+    """The file that `--database` names."""
+    after = list(arguments).index("--database") + 1 if "--database" in arguments else 0
+    return Path(arguments[after]) if 0 < after < len(arguments) else None
+
+
 def main() -> None:
     """Run the SuperLink with the command line of `flower-superlink`."""
+    database = _database(sys.argv)
+    sentence = put_damaged_aside(database) if database else ""
+    if sentence:
+        sys.stderr.write(f"fedsca: {sentence}\n")
     from flwr.superlink import main as superlink
     from flwr.superlink.cli import flower_superlink
 

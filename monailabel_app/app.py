@@ -166,7 +166,7 @@ class FedSCALabelApp(MONAILabelApp):  # type: ignore[misc]  # monailabel is not 
                 self.datastore(),
                 self.scores,
                 offered=self._offered_here,
-                busy=lambda: self.tuning_queue.running or self.tuning_queue.waiting > 0 or self.fast.busy,
+                busy=lambda: self.tuning_queue.waiting > 0 or self.tuning_queue.running or self.fast.busy,
                 idle_seconds=self.configuration.idle_seconds,
             )
             self._worker.start()

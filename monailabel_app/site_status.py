@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sam_adapters.federation_news import load_news
+from sam_adapters.provenance import utc_now
 from sam_adapters.registry import Registry, RoundRecord, Tuning
 from sam_adapters.site_directory import SiteDirectory
 
@@ -20,6 +22,9 @@ def site_status(app: "FedSCALabelApp") -> dict[str, Any]:
     version = engine.active_version()
     scores = app.scores.of(version)
     last = registry.last_tuning()
+    # In this order: a tuning that begins between the two is then told twice for a moment, and not left out.
+    waiting = app.tuning_queue.waiting
+    running = app.tuning_queue.running
     return {
         "site": settings.name,
         "active": version,
@@ -29,22 +34,23 @@ def site_status(app: "FedSCALabelApp") -> dict[str, Any]:
         "engine": engine.engine_name(),
         "embeddings": engine.embeddings.figures(),
         "image_size": settings.image_size,
-        "queue": {"infer": engine.running_requests, "tuning": app.tuning_queue.waiting},
+        "queue": {"infer": engine.running_requests, "tuning": waiting},
         "prefetch": asdict(app.fast.prefetcher.counts()),
         "jobs": asdict(app.fast.jobs.counts()),
         "results": {"held": len(app.fast.results), "bytes": app.fast.results.nbytes},
         "tuning": {
-            "running": app.tuning_queue.running,
-            "waiting": app.tuning_queue.waiting,
+            "running": running,
+            "waiting": waiting,
             "automatic": app.tuning_queue.automatic and settings.tune_after > 0,
             "next": app.tuning_queue.decide(counts.train).reason,
-            "progress": _progress(app.configuration.site, running=app.tuning_queue.running or (last is not None and last.running)),
+            "progress": _progress(app.configuration.site, running=running or (last is not None and last.running)),
             "last": _tuning(last),
         },
         "labels": counts.to_dict(),
         "cases": {"total": len(datastore.list_images()), "offered": len(offered)},
         "uncertainty": {"version": version, "scored": sum(case in scores for case in offered), "cases": len(offered)},
         "last_round": _last_round(registry),
+        "next_round": _next_round(app.configuration.site),
         "dicomweb": app.dicomweb_status(),
     }
 
@@ -78,6 +84,12 @@ def _last_round(registry: Registry) -> dict[str, Any] | None:
     if not rounds:
         return None
     return round_to_dict(max(rounds, key=lambda record: (record.at.timestamp() if record.at else 0.0, record.round)))
+
+
+def _next_round(site: SiteDirectory) -> str | None:
+    """When the federation's server said that it would begin its next round; None if it did not, or that time has passed."""
+    news = load_news(site)
+    return None if news is None else news.upcoming(utc_now())
 
 
 def round_to_dict(record: RoundRecord) -> dict[str, Any]:

@@ -25,6 +25,18 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody alive holds the lock of `path`; False where there is no such file. Takes it for a moment itself."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def lock(descriptor: int, what: Path, timeout: float) -> None:
     """Take the exclusive lock of an open file, waiting up to `timeout` seconds. Closing the descriptor releases it.
 

@@ -372,7 +372,7 @@ class Registry:
                 with connection.begin():
                     yield connection
         except DatabaseError as error:
-            raise RegistryError(f"The registry {self._path} refused: {error.orig}.") from error
+            raise RegistryError(f"The registry {self._path} refused ({error.orig}): {tables.remedy(error)}") from error
 
     def _reading(self) -> AbstractContextManager[Connection]:
         return self._transaction(immediate=False)

@@ -159,11 +159,23 @@ def open_database(path: Path, *, timeout: float) -> Engine:
                 _create(engine, path)
     except DatabaseError as error:
         engine.dispose()
-        raise RegistryError(f"{path} cannot be opened as an adapter registry ({error.orig}): restore it from a backup.") from error
+        raise RegistryError(f"{path} cannot be opened as an adapter registry ({error.orig}): {remedy(error)}") from error
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+def remedy(error: DatabaseError) -> str:
+    """What a person can do about an error of SQLite. A full disk leaves the file as it was: a backup would only lose versions."""
+    name = getattr(error.orig, "sqlite_errorname", "")
+    if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+        return "restore it from a backup."
+    if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
+        return "the disk is full or failing; make room or see to it, the registry itself is as it was."
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+        return "see to the rights of the file and its folder."
+    return "try again, and restore it from a backup if this stays."
 
 
 def _configure(connection: sqlite3.Connection, _record: Any) -> None:

@@ -111,7 +111,7 @@ class AdapterState:
 
     def to_vector(self) -> NDArray[np.float32]:
         """All values in schema order, each tensor row by row: shape (schema.size,), a copy."""
-        return np.concatenate([np.ravel(self.tensors[spec.name]) for spec in self.schema.tensors]).astype(np.float32)
+        return np.concatenate([np.ravel(self.tensors[spec.name]) for spec in self.schema.tensors]).astype(np.float32, copy=False)
 
     @classmethod
     def from_vector(cls, schema: AdapterSchema, vector: NDArray[np.floating]) -> "AdapterState":

@@ -9,6 +9,7 @@ from fed_backend import launch
 
 if TYPE_CHECKING:
     from fed_backend.enrolment.approval import Approval
+    from fed_backend.run_config import FederationSettings
 
 _STATE = typer.Option(..., "--state", help="Folder of the server's state.")
 _POLICY = typer.Option(None, exists=True, help="JSON file: a site policy to propose. The site decides whether it takes it.")
@@ -27,7 +28,7 @@ def init(
     ssl_cert: Path | None = typer.Option(None, exists=True, help="The hospital's own: PEM file of the server's certificate."),
     ssl_key: Path | None = typer.Option(None, exists=True, help="The hospital's own: PEM file of the certificate's private key."),
 ) -> None:
-    """Make the federation's authority and the server's certificate, once.
+    """Make the federation's authority, the server's certificate and a commented configuration file, once.
 
     From then on `fedsca server start` uses TLS and lets only approved sites in. The authority's key stays in <state>/authority: keep a
     backup where nobody else reads it. With the three --ssl files sites check the server by the hospital's own certificate; bundles are
@@ -44,7 +45,26 @@ def init(
     identity, authority = init_server(state, settings.federation, host, port, utc_now(), own)
     typer.echo(f"Federation {settings.federation}: sites reach it at {identity.address}.")
     typer.echo(f"Fingerprint of its authority: {authority.fingerprint}")
-    typer.echo(f"Start it with: fedsca server start --state {state} --host 0.0.0.0 --port {port}")
+    file = _write_configuration(state, settings, port)
+    typer.echo(f"Configuration, with comments: {file}. Look through it, above all at [schedule].")
+    typer.echo(f"Then start it with: fedsca server start --state {state}")
+
+
+def _write_configuration(state: Path, settings: "FederationSettings", port: int) -> Path:
+    """<state>/federation.toml; one that is there already is left alone."""
+    import dataclasses
+
+    from fed_backend.schedule.agreed_keys import place_of
+    from fed_backend.schedule.configuration import CONFIGURATION_FILE
+    from fed_backend.schedule.example import example
+    from sam_adapters import atomic
+
+    file = state / CONFIGURATION_FILE
+    if not file.exists():
+        values: dict[tuple[str, str], object] = {place_of(key): value for key, value in dataclasses.asdict(settings).items()}
+        values |= {("server", "host"): "0.0.0.0", ("server", "port"): port}  # noqa: S104 - sites connect from elsewhere; TLS is on
+        atomic.write_bytes(file, example(values).encode())
+    return file
 
 
 def approve(
@@ -110,8 +130,8 @@ def renew(
 ) -> None:
     """Renew the server's certificate. No site is touched: what they trust is the authority.
 
-    The running server keeps the old certificate until it is started again. After a new --host or --authority write every site a new bundle
-    (`fedsca server bundle`); until they have it they use what they know.
+    A supervised server takes the new certificate between two rounds; a SuperLink alone has to be started again. After a new --host or
+    --authority write every site a new bundle (`fedsca server bundle`); until they have it they use what they know.
     """
     import dataclasses
 
@@ -135,7 +155,7 @@ def renew(
     identity.save(state)
     for life in server_certificates(state, now):
         typer.echo(life.sentence)
-    typer.echo("The server uses it from its next start on.")
+    typer.echo("A supervised server takes it between rounds, by itself; another one at its next start.")
 
 
 def roster(state: Path = _STATE) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fed_backend import launch
-from fed_backend.cli import enrolment_server, enrolment_site
+from fed_backend.cli import enrolment_server, enrolment_site, schedule
 from fed_backend.cli.page import page, page_users_app
+from fed_backend.cli.quarantine import quarantine_app
+from fed_backend.cli.server_status import server_status
 from fed_backend.errors import LaunchError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ server_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup
 site_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="A hospital's side of the federation.")
 enrolment_server.add_to(server_app)
 enrolment_site.add_to(site_app)
+schedule.add_to(server_app)
 
 _STATE = typer.Option(..., "--state", help="Folder of the server's state: settings, what is known of the sites, a report of every round.")
 _SITE = typer.Option(..., "--site", help="The site directory that the hospital's MONAI Label server uses too.")
@@ -27,9 +30,15 @@ _SITE = typer.Option(..., "--site", help="The site directory that the hospital's
 
 @server_app.command("start")
 def start(
-    state: Path = _STATE,
-    host: str = typer.Option("127.0.0.1", help="Address to listen on. Anything but loopback needs the three TLS files."),
-    port: int = typer.Option(launch.DEFAULT_SUPERLINK_PORT, min=1, max=65535, help="Port for sites and operator."),
+    state: Path | None = typer.Option(None, "--state", help="Folder of the server's state; with --config the file says where it is."),
+    config: Path | None = typer.Option(None, "--config", help="Configuration file; default: <state>/federation.toml, if there is one."),
+    no_config: bool = typer.Option(False, "--no-config", help="Leave <state>/federation.toml alone and start the SuperLink only."),
+    host: str | None = typer.Option(
+        None, help="Address to listen on, 127.0.0.1 if not given. Anything but loopback needs the three TLS files."
+    ),
+    port: int | None = typer.Option(
+        None, min=1, max=65535, help=f"Port for sites and operator, {launch.DEFAULT_SUPERLINK_PORT} if not given."
+    ),
     name: str | None = typer.Option(None, help="Name of the federation, for people."),
     base: str | None = typer.Option(None, help="Base network that every site must use: litemedsam or sam:<folder or hub id>."),
     rank: int | None = typer.Option(None, help="LoRA rank that every site must use."),
@@ -59,19 +68,54 @@ def start(
         False, "--node-authentication", help="Let only registered SuperNodes in; their registered names are the sites' names. Needs TLS."
     ),
 ) -> None:
-    """Start the federation's server (Flower's SuperLink) and stay in the foreground until Ctrl-C.
+    """Start the federation's server and stay in the foreground until Ctrl-C.
 
-    What is given about the federation is kept in <state>/federation.json; what is not given stays as it was, or takes its default.
-    Base, rank and shared depth are fixed once the first round has run. Without TLS files the server listens on this machine only and
-    believes every site's own name: good for trying things out, not for hospitals.
+    With a configuration file (`fedsca server init` writes <state>/federation.toml) the server is supervised: SuperLink, rounds by the
+    schedule and the operator's page, each started again when it ends. Everything stands in the file then; no other option is needed.
 
-    Sites join with `fedsca site join`, rounds run with `fedsca server run-round`. After `fedsca server init` its certificate is used and
-    only approved sites are let in, without further options.
+    Without one it is Flower's SuperLink alone, and rounds run with `fedsca server run-round`. What is given about the federation is kept
+    in <state>/federation.json; what is not given stays as it was, or takes its default. Base, rank and shared depth are fixed once the
+    first round has run. Without TLS files the server listens on this machine only and believes every site's own name: good for trying
+    things out, not for hospitals. After `fedsca server init` its certificate is used and only approved sites are let in.
     """
+    agreement = {
+        "federation": name,
+        "base": base,
+        "rank": rank,
+        "shared_depth": shared_depth,
+        "min_sites": min_sites,
+        "expected_sites": expected_sites,
+        "join_seconds": join_seconds,
+        "update_seconds": update_seconds,
+        "probe_seconds": probe_seconds,
+        "mixture_seconds": mixture_seconds,
+        "probe_every": probe_every,
+        "caution": caution,
+        "encoding": encoding,
+        "privacy_noise": privacy_noise,
+        "privacy_clip": privacy_clip,
+        "privacy_epsilon": privacy_epsilon,
+        "privacy_delta": privacy_delta,
+        "privacy_probe": privacy_probe,
+    }
+    others = {"host": host, "port": port, "ssl_ca": ssl_ca, "ssl_cert": ssl_cert, "ssl_key": ssl_key}
+    others |= {"node_authentication": node_authentication or None}
+    configuration = schedule.configuration_for(state, config, wanted=not no_config, given={**agreement, **others})
+    if configuration is not None:
+        _become(*schedule.supervised(configuration))
+    elif state is not None:
+        tls = server_tls(ssl_ca, ssl_cert, ssl_key)
+        port = port or launch.DEFAULT_SUPERLINK_PORT
+        _superlink_alone(state, host or "127.0.0.1", port, tls, agreement, node_authentication=node_authentication)
+
+
+def _superlink_alone(
+    state: Path, host: str, port: int, tls: launch.ServerTls | None, agreement: Mapping[str, Any], *, node_authentication: bool
+) -> None:
+    """Become Flower's SuperLink."""
     from fed_backend.enrolment.server_identity import ServerIdentity
     from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
 
-    tls = server_tls(ssl_ca, ssl_cert, ssl_key)
     identity = ServerIdentity.load(state)
     if identity is not None:
         tls, node_authentication = tls or identity.tls(state), True
@@ -80,29 +124,7 @@ def start(
     argv = launch.superlink_argv(
         host=host, port=port, database=state / "superlink.sqlite", tls=tls, node_authentication=node_authentication
     )
-    settings = save_settings(
-        state,
-        {
-            "federation": name,
-            "base": base,
-            "rank": rank,
-            "shared_depth": shared_depth,
-            "min_sites": min_sites,
-            "expected_sites": expected_sites,
-            "join_seconds": join_seconds,
-            "update_seconds": update_seconds,
-            "probe_seconds": probe_seconds,
-            "mixture_seconds": mixture_seconds,
-            "probe_every": probe_every,
-            "caution": caution,
-            "encoding": encoding,
-            "privacy_noise": privacy_noise,
-            "privacy_clip": privacy_clip,
-            "privacy_epsilon": privacy_epsilon,
-            "privacy_delta": privacy_delta,
-            "privacy_probe": privacy_probe,
-        },
-    )
+    settings = save_settings(state, agreement)
     cached_schema(state / SCHEMA_FILE, settings.base, settings.rank, settings.shared_depth)  # a wrong base is found here
     reached_at = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
     if launch.answers(reached_at, port):
@@ -125,7 +147,7 @@ def run_round(state: Path = _STATE, rounds: int = typer.Option(1, min=1, max=10_
 
     reports = run_rounds(state, rounds)
     for report in reports:
-        _print_round(report)
+        print_round(report)
     if any(report["status"] != "finished" for report in reports):
         raise typer.Exit(1)
 
@@ -149,36 +171,10 @@ def register(
     register_site(state, name, public_key)
 
 
-@server_app.command("status")
-def server_status(state: Path = _STATE) -> None:
-    """What the server knows of its sites: cases, the last round heard, the weights of the last mixture, the last verdict."""
-    from fed_backend import server_state
-    from fed_backend.round_report import read_round, round_files
-    from fed_backend.run_config import FederationSettings
-
-    settings = FederationSettings.load(state)
-    path = state / "server.safetensors"
-    if not path.exists():
-        typer.echo(f"Federation {settings.federation}: no round yet. Run one with `fedsca server run-round --state {state}`.")
-        return
-    known = server_state.load(path)
-    reports = [read_round(path) for path in round_files(state)]
-    typer.echo(
-        f"Federation {settings.federation} ({known.federation}), {known.round} rounds, base {settings.base}, layout {known.schema.id}"
-    )
-    rows = []
-    for site in known.sites.values():
-        weights = _last(reports, "weights", site.name)
-        verdict = _last(reports, "verdicts", site.name)
-        noise = "" if site.noise is None else f"{site.noise:.3g}"
-        rows.append([site.name, site.cases, site.last_round, noise, _weights_text(weights), verdict["verdict"] if verdict else ""])
-    print_table(["site", "cases", "last heard", "noise", "weights of its last mixture", "verdict"], rows)
-    if reports:
-        _print_refusals(reports[-1])
-
-
+server_app.command("status")(server_status)
 server_app.command("page")(page)
 server_app.add_typer(page_users_app, name="users")
+server_app.add_typer(quarantine_app, name="quarantine")
 
 
 @site_app.command("join")
@@ -233,13 +229,14 @@ def site_status(site: Path = _SITE) -> None:
     with Registry(member.site) as registry:
         active, rounds = registry.active(), registry.rounds()
     typer.echo(f"Site {member.name}, active version {active.id if active else BASE}")
+    _print_news(member.site)
     _print_privacy(member.site)
     rows = [
         [
             str(record.round),
             record.sent_version or "",
             record.received_version or "",
-            _weights_text(record.weights),
+            weights_text(record.weights),
             f"{sum(record.bytes_up.values())} / {sum(record.bytes_down.values())}",
             record.decision or "",
             record.reason or "",
@@ -247,6 +244,30 @@ def site_status(site: Path = _SITE) -> None:
         for record in rounds
     ]
     print_table(["round", "sent", "received", "weights", "bytes up / down", "decision", "reason"], rows)
+
+
+def _print_news(site: "SiteDirectory") -> None:
+    """When the server was last heard, when it means to begin the next round, and how long its certificates last."""
+    from datetime import datetime
+
+    from fed_backend.cli.server_status import when
+    from fed_backend.enrolment.certificate_days import site_certificates
+    from fed_backend.errors import EnrolmentError
+    from sam_adapters.federation_news import load_news
+    from sam_adapters.provenance import utc_now
+
+    news = load_news(site)
+    if news is None:
+        typer.echo("Nothing was heard of a federation's server yet.")
+    else:
+        planned = news.upcoming(utc_now())
+        following = f", next round {when(datetime.fromisoformat(planned))}" if planned else ""
+        typer.echo(f"Federation {news.name}, last heard {when(datetime.fromisoformat(news.last_heard))} in round {news.round}{following}")
+    try:
+        for life in site_certificates(site, utc_now()):
+            typer.echo(life.sentence)
+    except EnrolmentError as error:
+        typer.echo(str(error))
 
 
 def _print_privacy(site: "SiteDirectory") -> None:
@@ -298,7 +319,7 @@ def _become(argv: Sequence[str], environment: Mapping[str, str]) -> None:
     os.execve(argv[0], list(argv), dict(environment))  # noqa: S606 - a fixed list, no shell
 
 
-def _print_round(report: Mapping[str, Any]) -> None:
+def print_round(report: Mapping[str, Any]) -> None:
     typer.echo(f"Round {report['round']}: {report['status']} in {report['seconds'].get('total', 0):.1f} s. {report['reason']}".rstrip())
     rows = []
     for name, line in report["sites"].items():
@@ -306,23 +327,18 @@ def _print_round(report: Mapping[str, Any]) -> None:
         traffic = report["bytes"].get(name, {})
         up = traffic.get("update", 0) + traffic.get("probe_reply", 0)
         down = traffic.get("probe_request", 0) + traffic.get("mixture", 0)
-        weights = _weights_text(report["weights"].get(name))
+        weights = weights_text(report["weights"].get(name))
         rows.append([name, line["cases"], weights, f"{up} / {down}", verdict.get("verdict", ""), verdict.get("reason", "")])
     print_table(["site", "cases", "weights", "bytes up / down", "verdict", "reason"], rows)
-    _print_refusals(report)
+    print_refusals(report)
 
 
-def _print_refusals(report: Mapping[str, Any]) -> None:
+def print_refusals(report: Mapping[str, Any]) -> None:
     for refusal in report["refusals"]:
         typer.echo(f"Round {report['round']}, {refusal['site']} ({refusal['phase']}): {refusal['reason']}")
 
 
-def _last(reports: Sequence[Mapping[str, Any]], key: str, site: str) -> Any:
-    """The newest entry of a site under `key`; None if there is none."""
-    return next((report[key][site] for report in reversed(reports) if site in report[key]), None)
-
-
-def _weights_text(weights: Mapping[str, float] | None) -> str:
+def weights_text(weights: Mapping[str, float] | None) -> str:
     return ", ".join(f"{name} {weight:.2f}" for name, weight in sorted((weights or {}).items(), key=lambda item: -item[1]))
 
 

@@ -60,6 +60,20 @@ def _of_rounds(facts: FederationFacts) -> Iterator[Metric]:
     if facts.next_round is not None:
         yield GaugeMetricFamily("fedsca_next_round_timestamp_seconds", "When the next round is due.", value=facts.next_round.timestamp())
     yield GaugeMetricFamily("fedsca_schedule_paused", "1 while the schedule is paused.", value=int(facts.paused))
+    days = GaugeMetricFamily(
+        "fedsca_certificate_left_days", "Whole days that a certificate is good for; negative once it ended.", labels=["certificate"]
+    )
+    for what, left in _days_left(facts).items():
+        days.add_metric([what], left)
+    yield days
+
+
+def _days_left(facts: FederationFacts) -> dict[str, int]:
+    """The first end of each kind of certificate."""
+    left: dict[str, int] = {}
+    for life in facts.certificates:
+        left[life.what] = min(life.days, left.get(life.what, life.days))
+    return left
 
 
 def _of_sites(facts: FederationFacts) -> Iterator[Metric]:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from fed_backend import server_state
-from fed_backend.errors import RoundError, ServerStateError
+from fed_backend.enrolment.certificate_days import CertificateLife, server_certificates
+from fed_backend.errors import EnrolmentError, RoundError, ServerStateError
 from fed_backend.page.round_facts import RoundFacts, moment, parse_round
 from fed_backend.round_report import read_round, round_files
 from fed_backend.run_config import FEDERATION_FILE, FederationSettings
+from sam_adapters.provenance import utc_now
 
 STATE_FILE = "server.safetensors"
 SCHEDULE_FILE = "schedule.json"
@@ -49,6 +51,7 @@ class FederationFacts:
         sites: as the server's state knows them, in the order in which they joined.
         next_round: UTC; None where nothing is planned or nothing plans.
         paused: whether the schedule is paused.
+        certificates: of an enrolled federation's server, with the days that they have left.
         problems: what could not be read, as sentences.
         damaged: how many rounds could not be read.
     """
@@ -61,6 +64,7 @@ class FederationFacts:
     paused: bool
     problems: tuple[str, ...]
     damaged: int
+    certificates: tuple[CertificateLife, ...] = ()
 
 
 class StateReader:
@@ -94,6 +98,7 @@ class StateReader:
         damaged = [item for item in found if isinstance(item, str)]
         sites = self._sites()
         next_round, paused = self._schedule(problems)
+        certificates = self._certificates(problems)
         return FederationFacts(
             name=str(settings.get("federation", "")) or "Federation",
             settings=settings,
@@ -103,6 +108,7 @@ class StateReader:
             paused=paused,
             problems=tuple(problems + damaged + ([sites] if isinstance(sites, str) else [])),
             damaged=len(damaged),
+            certificates=certificates,
         )
 
     def _settings(self, problems: list[str]) -> dict[str, Any]:
@@ -163,12 +169,20 @@ class StateReader:
         path = self.folder / SCHEDULE_FILE
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-            return moment(value.get("next_round")), value.get("paused") is True
+            return moment(value.get("next_round")), bool(value.get("paused"))
         except FileNotFoundError:
             return None, False
         except (OSError, ValueError, AttributeError, RecursionError) as error:
             problems.append(f"{path.name} cannot be read ({error}): the time of the next round is not known.")
             return None, False
+
+    def _certificates(self, problems: list[str]) -> tuple[CertificateLife, ...]:
+        """Those of the server."""
+        try:
+            return tuple(server_certificates(self.folder, utc_now()))
+        except EnrolmentError as error:
+            problems.append(str(error))
+            return ()
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -1,3 +1,4 @@
+import errno
 import importlib.metadata
 import json
 import subprocess
@@ -5,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -251,3 +253,15 @@ def test_a_folder_that_is_no_site_is_refused_and_left_alone(run: Run, tmp_path: 
     assert errors.startswith(f"fedsca: {tmp_path} is not a site directory")
     assert errors.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/state/schedule.json")
+
+    monkeypatch.setattr("fed_backend.cli.commands.root_command", lambda: SimpleNamespace(main=lambda **_: full()))
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said == "fedsca: No space left on device: make room on the disk of /state/schedule.json, then give the command again.\n"

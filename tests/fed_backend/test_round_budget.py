@@ -155,7 +155,7 @@ def test_a_mixture_that_is_lost_leaves_the_site_with_a_full_update(tmp_path: Pat
 
 def test_a_probe_that_one_site_does_not_answer_is_no_reference_for_it(tmp_path: Path) -> None:
     """Whether it has the common state is not known, so its mixture is the difference to its own update, or full."""
-    sites = [ToySite(name, toy_state(value), is_plain=False) for name, value in (("A", 1.0), ("B", 1.0), ("C", -3.0))]
+    sites = [ToySite(name, toy_state(value), is_plain=False) for name, value in (("A", 1.0), ("B", 1.25), ("C", -3.0))]
     grid = ToyFederation(sites)
     grid.change["B"] = only("probe", lambda fields: None)
     run(tmp_path, grid, SCHEMA)

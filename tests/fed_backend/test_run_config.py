@@ -12,7 +12,7 @@ from fed_backend.run_config import FederationSettings
 
 def test_the_bundle_knows_exactly_these_keys_with_these_defaults() -> None:
     config = tomllib.loads((launch.FLOWER_APP / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["flwr"]["app"]["config"]
-    assert config == {"state-dir": "", "rounds": 1, **FederationSettings().to_run_config()}
+    assert config == {"state-dir": "", "rounds": 1, "until-round": 0, **FederationSettings().to_run_config()}
     assert {key: type(value) for key, value in config.items() if key in FederationSettings().to_run_config()} == {
         key: type(value) for key, value in FederationSettings().to_run_config().items()
     }

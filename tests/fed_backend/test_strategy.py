@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
 
 from fed_backend import server_state, wire
 from fed_backend.audit_anchors import anchors_told_by, server_log
@@ -76,6 +78,7 @@ def test_the_report_says_all(tmp_path: Path) -> None:
         "delta": None,
         "clipped": None,
         "probe_cases": [2, 2],
+        "note": "",
         "seconds": {"update": 0.5, "probe": 0.5, "mixture": 0.5},
     }
     assert report["verdicts"]["B"]["verdict"] == "promoted"
@@ -196,6 +199,26 @@ def test_a_client_that_crashes_is_reported(tmp_path: Path) -> None:
     (refusal,) = reports_of(tmp_path)[0]["refusals"]
     assert refusal["site"] == "node 3"
     assert "ZeroDivisionError" in refusal["reason"]
+
+
+def test_a_site_that_does_not_know_its_name_is_quoted(tmp_path: Path) -> None:
+    grid = ToyFederation(three_sites())
+    grid.change["C"] = only("update", lambda _: {"refusal": "Its site directory cannot be used."})
+    strategy_on(tmp_path).start(grid, num_rounds=1)
+    (refusal,) = reports_of(tmp_path)[0]["refusals"]
+    assert refusal == {"site": "node 3", "phase": "update", "reason": "The site declined: Its site directory cannot be used."}
+
+
+def test_a_request_that_expired_is_told_as_a_missed_deadline(tmp_path: Path) -> None:
+    class Expiring(ToyFederation):
+        def deliver(self, node_id: int, message: Message) -> Message | None:
+            if node_id == 3:
+                return Message(Error(ErrorCode.MESSAGE_UNAVAILABLE, "Message Unavailable - not found in the database."), reply_to=message)
+            return super().deliver(node_id, message)
+
+    strategy_on(tmp_path).start(Expiring(three_sites()), num_rounds=1)
+    (refusal,) = reports_of(tmp_path)[0]["refusals"]
+    assert refusal == {"site": "node 3", "phase": "update", "reason": "It did not answer before the deadline."}
 
 
 @pytest.mark.parametrize(("kind", "waited"), [("update", 20), ("probe", 30), ("mixture", 40)])
@@ -341,11 +364,30 @@ def test_a_newcomer_is_offered_the_mean_and_gives_nothing(tmp_path: Path) -> Non
 
 
 def test_one_loud_site_is_clipped_and_the_report_says_so(tmp_path: Path) -> None:
-    sites = [ToySite("A", toy_state(1.0)), ToySite("B", toy_state(1.0)), ToySite("C", toy_state(100.0))]
+    sites = [ToySite("A", toy_state(1.0)), ToySite("B", toy_state([1, 1, 1, -1, -1, -1])), ToySite("C", toy_state(4.0))]
     strategy_on(tmp_path).start(ToyFederation(sites), num_rounds=1)
     (report,) = reports_of(tmp_path)
-    assert report["sites"]["C"]["clipped"] == pytest.approx(0.015)
+    assert report["sites"]["C"]["clipped"] == pytest.approx(0.375)
     assert report["sites"]["A"]["clipped"] is None
+
+
+def test_a_site_far_too_loud_is_refused_then_quarantined_and_comes_back(tmp_path: Path) -> None:
+    sites = [ToySite("A", toy_state(1.0)), ToySite("B", toy_state([1, 1, 1, -1, -1, -1])), ToySite("C", toy_state(100.0))]
+    strategy_on(tmp_path).start(ToyFederation(sites), num_rounds=2)  # two strikes; every round begins with what the file says
+    first, second = reports_of(tmp_path)
+    assert "times the median" in first["refusals"][0]["reason"]
+    assert "In quarantine since round 2" in second["refusals"][0]["reason"]
+    assert set(second["sites"]) == {"A", "B"}
+    assert all("C" not in row for row in second["weights"].values())
+    assert "times the median" in sites[2].told[0]
+    sites[2].state = toy_state(1.2)
+    strategy = strategy_on(tmp_path)
+    strategy.start(ToyFederation(sites), num_rounds=3)
+    third, fourth, fifth = reports_of(tmp_path)[2:]
+    assert "2 more in a row end the quarantine" in third["refusals"][0]["reason"]
+    assert "C" not in fourth["sites"]
+    assert fifth["refusals"] == []
+    assert fifth["verdicts"]["C"]["verdict"] == "promoted"
 
 
 def test_a_site_that_only_receives_keeps_what_it_gave_before(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Other machines reach the sites' interface alone: the door by itself, and before Flower's real application."""
 
 import asyncio
+import sqlite3
 from collections.abc import MutableMapping
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,7 +12,7 @@ import pytest
 from flwr.superlink import main as superlink
 
 from fed_backend import superlink_process
-from fed_backend.superlink_process import OperatorsDoor, from_this_machine
+from fed_backend.superlink_process import OperatorsDoor, from_this_machine, put_damaged_aside
 
 NEIGHBOUR = ("10.0.0.9", 40000)
 
@@ -69,3 +72,17 @@ def test_web_sockets_of_others_are_closed() -> None:
 
     asyncio.run(OperatorsDoor(never)({"type": "websocket", "path": "/v1/control/x", "client": NEIGHBOUR}, never, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_a_database_that_is_none_is_put_aside_and_a_good_one_stays(tmp_path: Path) -> None:
+    database = tmp_path / "superlink.sqlite"
+    assert put_damaged_aside(database) == ""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE node (id INTEGER)")
+    before = database.read_bytes()
+    assert put_damaged_aside(database) == ""
+    assert database.read_bytes() == before
+    database.write_bytes(b"garbage" * 1000)
+    assert "superlink.sqlite.damaged" in put_damaged_aside(database)
+    assert not database.exists()
+    assert (tmp_path / "superlink.sqlite.damaged").read_bytes() == b"garbage" * 1000

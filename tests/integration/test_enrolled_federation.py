@@ -83,7 +83,9 @@ def test_enrolled_sites_exchange_a_stranger_and_a_revoked_one_do_not(tmp_path: P
     atomic.write_bytes(state / SCHEMA_FILE, (sites["A"].work / SCHEMA_FILE).read_bytes())  # torch need not start for it
     with ExitStack() as stack:
         waits = ["--join-seconds", "240", "--probe-seconds", "240", "--mixture-seconds", "240"]
-        server = stack.enter_context(process(["server", "start", "--state", str(state), "--port", str(port), *waits], tmp_path / "s.log"))
+        server = stack.enter_context(
+            process(["server", "start", "--no-config", "--state", str(state), "--port", str(port), *waits], tmp_path / "s.log")
+        )
         wait_until_up(port, server, tmp_path / "s.log")
         become_member_by_commands(state, sites["B"])
         become_member(state, sites["C"])

@@ -87,7 +87,7 @@ def test_status_tells_what_serves(scene: Scene) -> None:
     assert (status["device"], status["image_size"]) == ("cpu", 128)
     assert status["cases"] == {"total": 5, "offered": 4} | {"offered": 4 - status["labels"]["total"]}
     assert status["tuning"]["automatic"] is False
-    assert status["last_round"] is None
+    assert (status["last_round"], status["next_round"]) == (None, None)
 
 
 def test_adapters_of_a_new_site(scene: Scene) -> None:

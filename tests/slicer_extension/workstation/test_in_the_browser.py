@@ -101,7 +101,7 @@ def test_a_case_from_the_click_to_the_rollback(hands: Hands, hospital: RunningHo
     assert kept[index, 4, 4:7].all(), "what was painted"
     assert not kept[index, 4, 8:12].any(), "what was undone"
     assert np.count_nonzero(kept[index]) == np.count_nonzero(kept), "other slices are empty"
-    hands.notice("A new version serves")
+    hands.notice("A new version serves", 4 * LONG)
     hands.wait("() => document.querySelector('.server dd[data-fact=version]').innerText.includes('tuned here')")
     active = requests.get(f"{hospital.url}/fedsca/status", timeout=60).json()["active"]
     assert hands.fact("version").startswith(active[:8])

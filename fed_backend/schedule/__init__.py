@@ -1,0 +1,1 @@
+"""When rounds run, and who keeps everything running: timetable, configuration file, supervisor."""
