@@ -2,8 +2,8 @@
 
     fedsca bench federated --root DIR --out F.json [--preset cpu|full] [--experiment NAME] [--methods A,B] [--seeds 0,1,2] [--rounds R]
 
-DIR holds <site>/studies and <site>/split.json. The same command again goes on where it was stopped; finished rounds are kept in F.work.
-Test cases are used for the figures only. `fedsca bench report F.json` makes tables and plots of the result.
+DIR holds <site>/studies and <site>/split.json. The same command again goes on where it was stopped; finished rounds are kept in the work
+folder. Experiments of one budget on the same hospitals can share a work folder: what one has tuned and scored the other need not. Test cases are used for the figures only. `fedsca bench report F.json` makes tables and plots of the result.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from benchmarks.federated.trial import METHODS, Trial
 from benchmarks.federated.workbench import Workbench
 from benchmarks.machine import machine
 from sam_adapters import atomic
-from sam_adapters.errors import FedscaError, SettingError
+from sam_adapters.errors import FedscaError, RegistryError, SettingError
+from sam_adapters.file_lock import locked
 
 SCHEMA_VERSION = 1
 
@@ -36,22 +37,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     logging.getLogger("flwr").setLevel(logging.WARNING)
     try:
-        Run(options).go()
+        run = Run(options)
+        with locked(run.work / "bench.lock", timeout=1.0):
+            run.go()
+    except RegistryError:
+        sys.exit("Another benchmark uses this work folder: wait for its end, or name another --work.")
     except FedscaError as error:
         sys.exit(f"{error}")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fedsca bench federated", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="fedsca bench federated", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder of hospitals")
-    parser.add_argument("--out", type=Path, required=True, help="result file; finished rounds go to a folder beside it, named .work")
+    parser.add_argument("--out", type=Path, required=True, help="result file")
+    parser.add_argument("--work", type=Path, help="where finished rounds are kept (default: a folder beside the result, named .work)")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu", help="budget (default: cpu, 128 px and subsets)")
     parser.add_argument("--experiment", choices=sorted(EXPERIMENTS), default="main", help="which question (default: main)")
     parser.add_argument("--methods", help=f"instead of the experiment's own, some of {', '.join(METHODS)}; comma-separated")
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
     parser.add_argument("--rounds", type=int, help="instead of the preset's")
     parser.add_argument("--kinds", help="kinds of prompt trained and tested, some of box,point,none (default: the preset's)")
-    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="any other value of the budget, as JSON")
+    parser.add_argument(
+        "--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="any other value of the budget, as JSON"
+    )
     return parser
 
 
@@ -60,7 +70,7 @@ class Run:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.out: Path = options.out.resolve()
-        self.work = self.out.with_suffix(".work")
+        self.work: Path = (options.work or self.out.with_suffix(".work")).resolve()
         self.seeds = [int(text) for text in options.seeds.split(",")]
         self.hospitals = find_hospitals(options.root.resolve())
         self.base = _configuration(options)
@@ -78,7 +88,17 @@ class Run:
     def go(self) -> None:
         """Every missing round, seed by seed, so that a table of fewer seeds is whole early."""
         trials = [
-            (arm, Trial(self.work / arm.name.replace(" ", "-") / f"seed-{seed}" / method, method, seed, self._of(arm), self.hospitals, self.bench))
+            (
+                arm,
+                Trial(
+                    self.work / arm.name.replace(" ", "-") / f"seed-{seed}" / method,
+                    method,
+                    seed,
+                    self._of(arm),
+                    self.hospitals,
+                    self.bench,
+                ),
+            )
             for seed in self.seeds
             for arm in self.arms
             for method in arm.methods
@@ -109,9 +129,9 @@ class Run:
     def _check_same(self) -> None:
         """Refuse to go on with another configuration or other hospitals: figures of two budgets must not meet in one table."""
         path = self.work / "configuration.json"
-        value = {"configuration": self.base.to_dict(), **self.about, "sites": [hospital.name for hospital in self.hospitals]}
+        value = {"configuration": self.base.to_dict(), "root": self.about["root"], "sites": [hospital.name for hospital in self.hospitals]}
         if path.exists() and json.loads(path.read_text(encoding="utf-8")) != value:
-            raise SettingError(f"{self.work} was begun with another configuration (see configuration.json in it): name another --out.")
+            raise SettingError(f"{self.work} was begun with another configuration (see configuration.json in it): name another --work.")
         atomic.write_json(path, value)
 
     def _write(self, trials: list[tuple[Arm, Trial]]) -> None:

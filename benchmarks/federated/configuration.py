@@ -68,9 +68,7 @@ class Configuration:
 
 PRESETS = {
     "cpu": Configuration(),
-    "full": Configuration(
-        rounds=8, steps=24, image_size=256, train_cases=0, validation_cases=0, test_cases=0, test_slices=0, threads=0
-    ),
+    "full": Configuration(rounds=8, steps=24, image_size=256, train_cases=0, validation_cases=0, test_cases=0, test_slices=0, threads=0),
     "tiny": Configuration(rounds=2, steps=2, image_size=64, train_cases=4, validation_cases=2, test_cases=2, test_slices=1),
 }
 
@@ -84,10 +82,10 @@ class Arm:
     methods: tuple[str, ...]
 
 
-MAIN_METHODS = (
-    "base", "local", "fedsca", "fedsca-gate", "fedavg-shared", "fedavg-all", "pfedgraph", "fedprox",
-    "pooled", "cosine-chi2", "heurfedamp", "flap-sam",
-)  # fmt: skip
+MAIN = "main"
+"""The arm in which nothing differs from the preset; experiments that need it as their reference share its rounds."""
+MAIN_METHODS = ("base", "local", "fedsca", "fedsca-gate", "fedavg-shared", "fedavg-all", "pfedgraph", "fedprox", "pooled")
+RULE_METHODS = ("heurfedamp", "cosine-chi2", "flap-sam")
 CORE = ("local", "fedavg-shared", "fedavg-all", "fedsca")
 
 
@@ -108,11 +106,13 @@ def arms(experiment: str, sites: tuple[str, ...], methods: tuple[str, ...] | Non
 
 
 def _vary(key: str, values: tuple[Any, ...], methods: tuple[str, ...] = ("fedsca",)) -> list[Arm]:
-    return [Arm(f"{key} {value}", {key: value}, methods) for value in values]
+    usual = getattr(Configuration(), key)
+    return [Arm(MAIN, {}, methods) if value == usual else Arm(f"{key} {value}", {key: value}, methods) for value in values]
 
 
 EXPERIMENTS: dict[str, Any] = {
-    "main": lambda sites: [Arm("main", {}, MAIN_METHODS)],
+    "main": lambda sites: [Arm(MAIN, {}, MAIN_METHODS)],
+    "rules": lambda sites: [Arm(MAIN, {}, RULE_METHODS)],
     "depth": lambda sites: _vary("shared_depth", (0.25, 0.5, 0.75, 1.0), ("fedsca", "fedavg-shared")),
     "rank": lambda sites: _vary("rank", (2, 4, 8, 16)),
     "caution": lambda sites: _vary("caution", (0.3, 1.0, 3.0, 10.0)),

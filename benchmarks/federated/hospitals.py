@@ -58,7 +58,9 @@ def _hospital(folder: Path, table: dict[str, dict[str, str]]) -> Hospital:
         split = json.loads((folder / "split.json").read_text(encoding="utf-8"))
         names = {role: set(split[role]) for role in ("train", "val", "test")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingError(f"{folder / 'split.json'} cannot be used ({error}): expected lists train, val and test of case names.") from error
+        raise SettingError(
+            f"{folder / 'split.json'} cannot be used ({error}): expected lists train, val and test of case names."
+        ) from error
     cases = labelled_cases(SiteDirectory(folder), SiteSettings())
     roles = {role: tuple(case for case in cases if case.case in chosen) for role, chosen in names.items()}
     for role, chosen in roles.items():
@@ -142,7 +144,9 @@ def write_inverted(source: Path, target: Path) -> None:
     """A copy of an image with its values turned round within their range: minimum and maximum change places."""
     image = sitk.ReadImage(str(source))
     array = sitk.GetArrayFromImage(image)
-    turned = sitk.GetImageFromArray((array.max() - array + array.min()).astype(array.dtype), isVector=image.GetNumberOfComponentsPerPixel() > 1)
+    turned = sitk.GetImageFromArray(
+        (array.max() - array + array.min()).astype(array.dtype), isVector=image.GetNumberOfComponentsPerPixel() > 1
+    )
     turned.CopyInformation(image)
     sitk.WriteImage(turned, str(target))
 

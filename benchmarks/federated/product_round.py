@@ -15,8 +15,8 @@ from fed_backend.in_process_grid import InProcessGrid, InProcessNode
 from fed_backend.round_report import RoundReport
 from fed_backend.run_config import FederationSettings
 from fed_backend.strategy import SgcaStrategy
-from sam_adapters.errors import FedscaError
 from sam_adapters.adapter_files import read_schema
+from sam_adapters.errors import FedscaError
 from sam_adapters.gate import run_gate
 from sam_adapters.provenance import Provenance
 from sam_adapters.registry import Registry

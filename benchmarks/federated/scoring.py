@@ -123,6 +123,8 @@ def case_metrics(masks: Sequence[Mask], targets: Sequence[Mask], spacing: tuple[
         if not mask.any():
             distances.append(diagonal)
             continue
-        value = compute_hausdorff_distance(mask[None, None], target[None, None], include_background=True, percentile=95, spacing=list(spacing))
+        value = compute_hausdorff_distance(
+            mask[None, None], target[None, None], include_background=True, percentile=95, spacing=list(spacing)
+        )
         distances.append(float(value))
     return {"dice": float(dice), "hd95": float(np.mean(distances))}

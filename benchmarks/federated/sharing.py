@@ -26,7 +26,9 @@ class Shared:
     weights: dict[str, dict[str, float]]
 
 
-def average(folders: Mapping[str, Path], cases: Mapping[str, int], out: Mapping[str, Path], weights: Weights, *, everything: bool) -> Shared:
+def average(
+    folders: Mapping[str, Path], cases: Mapping[str, int], out: Mapping[str, Path], weights: Weights, *, everything: bool
+) -> Shared:
     """Every site's mixture of the tensors that travel; the others stay its own.
 
     Args:

@@ -160,7 +160,10 @@ class Trial:
             )
             for site in self._hospitals
         }
-        about = {"tuning_seconds": {site: round(one.seconds, 2) for site, one in found.items()}, "loss": {s: one.loss for s, one in found.items()}}
+        about = {
+            "tuning_seconds": {site: round(one.seconds, 2) for site, one in found.items()},
+            "loss": {s: one.loss for s, one in found.items()},
+        }
         return {site: one.folder for site, one in found.items()}, about
 
     def _pooled(self, number: int, out: Path) -> tuple[dict[str, Path | None], dict[str, Any]]:

@@ -85,7 +85,9 @@ class Workbench:
             begun = time.monotonic()
             adapted = self.network(settings, start)
             with _pulled_back(adapted, proximal):
-                result = tune(adapted, cases, wanted, device=settings.device, progress=lambda now: self._progress(f"step {now.step}/{now.steps}"))
+                result = tune(
+                    adapted, cases, wanted, device=settings.device, progress=lambda now: self._progress(f"step {now.step}/{now.steps}")
+                )
             with new_folder(done) as folder:
                 adapted.save(folder)
                 about = {"seconds": time.monotonic() - begun, "loss": result.losses[-1], "skipped": [one.case for one in result.skipped]}
