@@ -3,7 +3,8 @@
     fedsca bench federated --root DIR --out F.json [--preset cpu|full] [--experiment NAME] [--methods A,B] [--seeds 0,1,2] [--rounds R]
 
 DIR holds <site>/studies and <site>/split.json. The same command again goes on where it was stopped; finished rounds are kept in the work
-folder. Experiments of one budget on the same hospitals can share a work folder: what one has tuned and scored the other need not. Test cases are used for the figures only. `fedsca bench report F.json` makes tables and plots of the result.
+folder. Experiments of one budget on the same hospitals can share a work folder: what one has tuned and scored the other need not.
+Test cases are used for the figures only. `fedsca bench report F.json` makes tables and plots of the result.
 """
 
 import argparse
@@ -12,7 +13,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,8 @@ from benchmarks.federated.trial import METHODS, Trial
 from benchmarks.federated.workbench import Workbench
 from benchmarks.machine import machine
 from sam_adapters import atomic
-from sam_adapters.errors import FedscaError, RegistryError, SettingError
-from sam_adapters.file_lock import locked
+from sam_adapters.errors import FedscaError, SettingError
+from sam_adapters.file_lock import try_lock
 
 SCHEMA_VERSION = 1
 
@@ -38,12 +40,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("flwr").setLevel(logging.WARNING)
     try:
         run = Run(options)
-        with locked(run.work / "bench.lock", timeout=1.0):
+        with _alone(run.work):
             run.go()
-    except RegistryError:
-        sys.exit("Another benchmark uses this work folder: wait for its end, or name another --work.")
     except FedscaError as error:
         sys.exit(f"{error}")
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Be the only benchmark in the work folder.
+
+    Raises:
+        SettingError: there is another.
+    """
+    with (work / "bench.lock").open("w", encoding="utf-8") as stream:
+        if not try_lock(stream.fileno()):
+            raise SettingError(f"Another benchmark uses {work}: wait for its end, or name another --work.")
+        yield
 
 
 def _parser() -> argparse.ArgumentParser:

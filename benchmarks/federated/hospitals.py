@@ -126,7 +126,7 @@ def write_site(root: Path, hospital: Hospital, settings: SiteSettings, configura
         _link(case.label, site.studies / "labels" / "final" / case.label.name)
     names = {role: [case.case for case in cases] for role, cases in chosen.items()}
     _write(site.split_file, {**names, "test": []})
-    _write(site.patients_file, {case: hospital.patients[case] for case in sum(names.values(), []) if case in hospital.patients})
+    _write(site.patients_file, {case: hospital.patients[case] for case in (*names["train"], *names["val"]) if case in hospital.patients})
     return site.studies
 
 
