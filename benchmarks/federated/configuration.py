@@ -85,7 +85,7 @@ class Arm:
 MAIN = "main"
 """The arm in which nothing differs from the preset; experiments that need it as their reference share its rounds."""
 MAIN_METHODS = ("base", "local", "fedsca", "fedsca-gate", "fedavg-shared", "fedavg-all", "pfedgraph", "fedprox", "pooled")
-RULE_METHODS = ("heurfedamp", "cosine-chi2", "flap-sam")
+RULE_METHODS = ("fedbn", "heurfedamp", "cosine-chi2", "flap-sam")
 CORE = ("local", "fedavg-shared", "fedavg-all", "fedsca")
 
 

@@ -33,6 +33,7 @@ NAMES = {
     "fedavg-all": "FedAvg, all adapters",
     "fedavg-shared": "FedAvg, shared only",
     "fedprox": "FedProx, all adapters",
+    "fedbn": "FedBN-like, layer norms local",
     "heurfedamp": "HeurFedAMP",
     "pfedgraph": "pFedGraph",
     "cosine-chi2": "cosine of B, χ² prior",
@@ -133,6 +134,8 @@ def _cells(found: Mapping[tuple[str, int], float], sites: Sequence[str], metric:
     seeds = sorted({seed for _, seed in found})
     each = [[found[site, seed] for seed in seeds if (site, seed) in found] for site in sites]
     overall = [float(np.mean([found[site, seed] for site in sites])) for seed in seeds]
+    if len(seeds) == 1:
+        return [f"{np.mean(values):.{digits}f}" for values in (*each, overall)]
     return [f"{mean:.{digits}f} ± {sd:.{digits}f}" for mean, sd in (spread(values) for values in (*each, overall))]
 
 

@@ -8,6 +8,7 @@ A run that was killed goes on after the last finished round; what the unfinished
 """
 
 import json
+import shutil
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from benchmarks.federated.hospitals import (
     training_cases,
     write_site,
 )
+from benchmarks.federated.local_norms import NORMS_FILE
 from benchmarks.federated.product_round import active_folder, copy_federation, run_round, take_tuned
 from benchmarks.federated.scoring import FILLED, TestCase, read_test_case, score_filled
 from benchmarks.federated.sharing import Shared, average, average_products
@@ -48,11 +50,13 @@ class Published:
         combine: (tuned folders, cases, folders to write) -> what travelled.
         proximal: whether the tuning is pulled back to its start.
         shared_depth: instead of the configuration's.
+        norms: whether layer norms are trained, and stay at the site.
     """
 
     combine: Callable[[Mapping[str, Path], Mapping[str, int], Mapping[str, Path]], Shared]
     proximal: bool = False
     shared_depth: float | None = None
+    norms: bool = False
 
 
 def _heurfedamp(vectors: Any, cases: Any) -> Any:
@@ -67,6 +71,7 @@ PUBLISHED: dict[str, Published] = {
     "fedavg-all": Published(partial(average, weights=_fedavg, everything=True)),
     "fedavg-shared": Published(partial(average, weights=_fedavg, everything=False)),
     "fedprox": Published(partial(average, weights=_fedavg, everything=True), proximal=True),
+    "fedbn": Published(partial(average, weights=_fedavg, everything=True), norms=True),
     "heurfedamp": Published(partial(average, weights=_heurfedamp, everything=False)),
     "pfedgraph": Published(partial(average, weights=published.pfedgraph_weights, everything=False)),
     "cosine-chi2": Published(partial(average, weights=published.chi_square_weights, everything=False)),
@@ -145,6 +150,8 @@ class Trial:
             return dict(written), about | _traffic(self._hospitals)
         cases = {site: len(self._training(site)) for site in tuned}
         shared = PUBLISHED[self.method].combine(tuned, cases, written)
+        for site in tuned if PUBLISHED[self.method].norms else ():
+            shutil.copyfile(tuned[site] / NORMS_FILE, written[site] / NORMS_FILE)
         return dict(written), about | asdict(shared)
 
     def _tuned_sites(self, number: int) -> tuple[dict[str, Path], dict[str, Any]]:
@@ -157,6 +164,7 @@ class Trial:
                 seed=self._tuning_seed(site, number),
                 steps=self.configuration.steps,
                 proximal=proximal,
+                norms=self.method in PUBLISHED and PUBLISHED[self.method].norms,
             )
             for site in self._hospitals
         }

@@ -19,6 +19,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from benchmarks.federated.configuration import Configuration
+from benchmarks.federated.local_norms import NORMS_FILE, norms_of, save_norms
 from benchmarks.federated.scoring import TestCase, score
 from sam_adapters import atomic
 from sam_adapters.adapter_files import WEIGHTS_FILE
@@ -61,13 +62,22 @@ class Workbench:
         return adapted
 
     def tuned(
-        self, settings: SiteSettings, start: Path | None, cases: Sequence[LabelledCase], *, seed: int, steps: int, proximal: float = 0.0
+        self,
+        settings: SiteSettings,
+        start: Path | None,
+        cases: Sequence[LabelledCase],
+        *,
+        seed: int,
+        steps: int,
+        proximal: float = 0.0,
+        norms: bool = False,
     ) -> Tuned:
         """The adapters of `start` after the product's tuning on `cases`.
 
         Args:
             seed: of everything drawn: the order of cases and the prompts.
             proximal: μ of FedProx's pull back to `start`.
+            norms: train the layer norms too, for FedBN.
         """
         wanted = TuningSettings(
             steps=steps,
@@ -79,17 +89,18 @@ class Workbench:
             bf16=settings.bf16,
             window=settings.window,
         )
-        key = _key("tuned", asdict(wanted), _digest(start), _layout(settings), _named(cases), proximal)
+        key = _key("tuned", asdict(wanted), _digest(start), _layout(settings), _named(cases), proximal, *(["norms"] if norms else []))
         done = self._memo / key
         if not done.exists():
             begun = time.monotonic()
             adapted = self.network(settings, start)
-            with _pulled_back(adapted, proximal):
+            with norms_of(adapted, start, train=norms), _pulled_back(adapted, proximal), new_folder(done) as folder:
                 result = tune(
                     adapted, cases, wanted, device=settings.device, progress=lambda now: self._progress(f"step {now.step}/{now.steps}")
                 )
-            with new_folder(done) as folder:
                 adapted.save(folder)
+                if norms:
+                    save_norms(adapted, folder)
                 about = {"seconds": time.monotonic() - begun, "loss": result.losses[-1], "skipped": [one.case for one in result.skipped]}
                 (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
         about = json.loads((done / "about.json").read_text(encoding="utf-8"))
@@ -106,7 +117,8 @@ class Workbench:
             adapted = self.network(settings, folder)
             adapted.merge()
             try:
-                found = score(Segmenter(adapted, version="bench", device=settings.device, bf16=settings.bf16), cases, kinds)
+                with norms_of(adapted, folder):
+                    found = score(Segmenter(adapted, version="bench", device=settings.device, bf16=settings.bf16), cases, kinds)
             finally:
                 adapted.unmerge()
             atomic.write_json(path, found)
@@ -149,7 +161,12 @@ def _pulled_back(adapted: AdaptedNetwork, strength: float) -> Iterator[None]:
 
 
 def _digest(folder: Path | None) -> str:
-    return "untuned" if folder is None else hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+    if folder is None:
+        return "untuned"
+    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes())
+    if (folder / NORMS_FILE).exists():
+        digest.update((folder / NORMS_FILE).read_bytes())
+    return digest.hexdigest()
 
 
 def _layout(settings: SiteSettings) -> list[Any]:
