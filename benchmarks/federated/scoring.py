@@ -9,6 +9,7 @@ Dice is of the scored slices of a case taken together. HD95 is in the plane, in 
 slice for which nothing was predicted counts with the diagonal of the image, because no distance is defined.
 """
 
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,8 +124,12 @@ def case_metrics(masks: Sequence[Mask], targets: Sequence[Mask], spacing: tuple[
         if not mask.any():
             distances.append(diagonal)
             continue
-        value = compute_hausdorff_distance(
-            mask[None, None], target[None, None], include_background=True, percentile=95, spacing=list(spacing)
-        )
-        distances.append(float(value))
+        distances.append(_hausdorff(mask[None, None], target[None, None], spacing))
     return {"dice": float(dice), "hd95": float(np.mean(distances))}
+
+
+def _hausdorff(predicted: torch.Tensor, wanted: torch.Tensor, spacing: tuple[float, float]) -> float:
+    """MONAI's HD95 of two masks (1, 1, h, w) that are not empty."""
+    with warnings.catch_warnings():  # MONAI 1.6 warns of an argument that it passes to itself
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+        return float(compute_hausdorff_distance(predicted, wanted, include_background=True, percentile=95, spacing=list(spacing)))

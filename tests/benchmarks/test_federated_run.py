@@ -41,9 +41,7 @@ def arguments(root: Path, out: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_a_finished_one_computes_nothing(
-    hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_goes_on_and_a_finished_one_computes_nothing(hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "result.json"
     tunings = counted(monkeypatch, kill_at=6)
     with pytest.raises(KeyboardInterrupt):
