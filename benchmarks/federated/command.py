@@ -23,7 +23,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 import torch
 
 from benchmarks.federated.configuration import EXPERIMENTS, PRESETS, Arm, Configuration, arms
-from benchmarks.federated.hospitals import Hospital, find_hospitals, test_cases, training_cases, validation_cases
+from benchmarks.federated.hospitals import Hospital, find_hospitals, read_hospital, test_cases, training_cases, validation_cases
 from benchmarks.federated.trial import METHODS, Trial
 from benchmarks.federated.workbench import Workbench
 from benchmarks.machine import machine
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu", help="budget (default: cpu, 128 px and subsets)")
     parser.add_argument("--experiment", choices=sorted(EXPERIMENTS), default="main", help="which question (default: main)")
     parser.add_argument("--methods", help=f"instead of the experiment's own, some of {', '.join(METHODS)}; comma-separated")
+    parser.add_argument("--guest", type=Path, help="one hospital more, of another folder: another organ (experiment guest)")
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
     parser.add_argument("--rounds", type=int, help="instead of the preset's")
     parser.add_argument("--kinds", help="kinds of prompt trained and tested, some of box,point,none (default: the preset's)")
@@ -86,6 +87,8 @@ class Run:
         self.work: Path = (options.work or self.out.with_suffix(".work")).resolve()
         self.seeds = [int(text) for text in options.seeds.split(",")]
         self.hospitals = find_hospitals(options.root.resolve())
+        if options.guest:
+            self.hospitals.append(read_hospital(options.guest.resolve()))
         self.base = _configuration(options)
         names = tuple(hospital.name for hospital in self.hospitals)
         methods = tuple(options.methods.split(",")) if options.methods else None
@@ -143,7 +146,9 @@ class Run:
         """Refuse to go on with another configuration or other hospitals: figures of two budgets must not meet in one table."""
         path = self.work / "configuration.json"
         value = {"configuration": self.base.to_dict(), "root": self.about["root"], "sites": [hospital.name for hospital in self.hospitals]}
-        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != value:
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else value
+        known["configuration"] = Configuration().to_dict() | known["configuration"]  # of older software, without newer settings
+        if known != value:
             raise SettingError(f"{self.work} was begun with another configuration (see configuration.json in it): name another --work.")
         atomic.write_json(path, value)
 

@@ -24,6 +24,10 @@ class Configuration:
         proximal: μ of FedProx.
         threads: CPU threads; 0 for torch's default.
         small_site, small_cases: this site has only so many training cases ("" for none).
+        newcomer_site: this site joins in the last round ("" for none) …
+        newcomer_cases: … with so many labelled training cases; 0: none, and then none to validate either.
+        privacy_noise: noise multiplier of the federation's privacy rule; 0 for none. The budget is wide enough for every round.
+        privacy_clip: its clipping norm.
         inverted_site: this site's images are shown with black and white exchanged ("" for none).
     """
 
@@ -48,6 +52,10 @@ class Configuration:
     small_site: str = ""
     small_cases: int = 0
     inverted_site: str = ""
+    newcomer_site: str = ""
+    newcomer_cases: int = 0
+    privacy_noise: float = 0.0
+    privacy_clip: float = 1.0
 
     def changed(self, values: Mapping[str, Any]) -> "Configuration":
         """A copy with other values.
@@ -121,5 +129,10 @@ EXPERIMENTS: dict[str, Any] = {
     "small": lambda sites: [
         Arm(f"{count} cases at {sites[0]}", {"small_site": sites[0], "small_cases": count}, (*CORE, "pooled")) for count in (2, 5, 10)
     ],
+    "newcomer": lambda sites: [
+        Arm(f"{sites[-1]} joins last, {count} cases", {"newcomer_site": sites[-1], "newcomer_cases": count}, CORE) for count in (0, 2)
+    ],
+    "privacy": lambda sites: _vary("privacy_noise", (0.0, 0.5, 1.0, 2.0)),
+    "guest": lambda sites: [Arm(MAIN, {}, CORE)],
     "inverted": lambda sites: [Arm(f"{sites[0]} inverted", {"inverted_site": sites[0]}, CORE)],
 }

@@ -53,6 +53,17 @@ def find_hospitals(root: Path) -> list[Hospital]:
     return found
 
 
+def read_hospital(folder: Path) -> Hospital:
+    """One hospital, of another folder of hospitals.
+
+    Raises:
+        SettingError: its studies or split cannot be used.
+    """
+    if not (folder / "studies").is_dir():
+        raise SettingError(f"{folder} is no hospital: expected {folder}/studies and {folder}/split.json.")
+    return _hospital(folder, _case_table(folder.parent / "cases.csv"))
+
+
 def _hospital(folder: Path, table: dict[str, dict[str, str]]) -> Hospital:
     try:
         split = json.loads((folder / "split.json").read_text(encoding="utf-8"))
@@ -94,12 +105,16 @@ def drawn(cases: tuple[LabelledCase, ...], count: int, seed: int, name: str) -> 
 
 def training_cases(hospital: Hospital, configuration: Configuration, seed: int) -> tuple[LabelledCase, ...]:
     """The training cases of a seed."""
+    if hospital.name == configuration.newcomer_site:
+        return drawn(hospital.train, configuration.newcomer_cases, seed, f"{hospital.name} train") if configuration.newcomer_cases else ()
     small = configuration.small_cases if hospital.name == configuration.small_site else 0
     return drawn(hospital.train, small or configuration.train_cases, seed, f"{hospital.name} train")
 
 
 def validation_cases(hospital: Hospital, configuration: Configuration, seed: int) -> tuple[LabelledCase, ...]:
     """The validation cases of a seed."""
+    if hospital.name == configuration.newcomer_site and not configuration.newcomer_cases:
+        return ()
     return drawn(hospital.validation, configuration.validation_cases, seed, f"{hospital.name} validation")
 
 

@@ -28,7 +28,7 @@ BENCH = "benchmark"
 
 @dataclass(frozen=True)
 class ProductRound:
-    """What a round did: bytes by site and direction, mixture weights, distances, and each site's verdicts (tuning, mixture)."""
+    """What a round did: bytes by site and direction, mixture weights, distances, verdicts, privacy spent, declined probes."""
 
     bytes_up: dict[str, int]
     bytes_down: dict[str, int]
@@ -38,6 +38,8 @@ class ProductRound:
     givers: list[str]
     verdicts: dict[str, dict[str, str]]
     seconds: dict[str, float]
+    epsilon: dict[str, float | None]
+    declined: dict[str, str]
 
 
 def active_folder(site: SiteDirectory) -> Path | None:
@@ -71,8 +73,9 @@ def run_round(
     nodes = [InProcessNode({"site": name, "site-directory": str(site.root)}, registered=name) for name, site in sites.items()]
     strategy = SgcaStrategy(server_app.open_state(state, federation), federation, state, run=BENCH)
     report = strategy.run_round(InProcessGrid(client_app.app, nodes))
-    if report.refusals:
-        raise FedscaError("; ".join(f"{refusal.site} ({refusal.phase}): {refusal.reason}" for refusal in report.refusals))
+    faults = [f"{refusal.site} ({refusal.phase}): {refusal.reason}" for refusal in report.refusals if refusal.phase != "probe"]
+    if faults:  # a probe may be declined: by a privacy rule, or for want of patients
+        raise FedscaError("; ".join(faults))
     if not gate:
         for name, verdict in report.verdicts.items():
             if verdict.candidate:
@@ -97,6 +100,8 @@ def _summary(report: RoundReport) -> ProductRound:
         givers=value["givers"],
         verdicts={site: {"mixture": verdict.verdict} for site, verdict in report.verdicts.items()},
         seconds=value["seconds"],
+        epsilon={site: line.epsilon for site, line in report.sites.items()},
+        declined={refusal.site: refusal.reason for refusal in report.refusals},
     )
 
 

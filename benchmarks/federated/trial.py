@@ -123,7 +123,7 @@ class Trial:
                 "seed": self.seed,
                 "round": number,
                 **about,
-                "scores": {site: self._scores(site, folder) for site, folder in adapters.items()},
+                "scores": {site: self._scores(site, adapters.get(site)) for site in self._hospitals},
                 "seconds": round(time.monotonic() - begun, 2),
             }
             (out / UNIT).write_text(json.dumps(unit, indent=1, sort_keys=True), encoding="utf-8")
@@ -154,36 +154,48 @@ class Trial:
             shutil.copyfile(tuned[site] / NORMS_FILE, written[site] / NORMS_FILE)
         return dict(written), about | asdict(shared)
 
+    def _members(self, number: int) -> dict[str, Hospital]:
+        """The hospitals of a round: a newcomer is there in the last one only."""
+        newcomer = self.configuration.newcomer_site if number < self.rounds else ""
+        return {name: hospital for name, hospital in self._hospitals.items() if name != newcomer}
+
+    def _before(self, site: str, number: int) -> Path | None:
+        """A site's adapters after the round before; None if it starts from the untuned ones."""
+        folder = self._round(number - 1) / site
+        return folder if number > 1 and folder.exists() else None
+
     def _tuned_sites(self, number: int) -> tuple[dict[str, Path], dict[str, Any]]:
         proximal = self.configuration.proximal if self.method in PUBLISHED and PUBLISHED[self.method].proximal else 0.0
         found = {
             site: self._bench.tuned(
                 self._settings[site],
-                self._round(number - 1) / site if number > 1 else None,
+                self._before(site, number),
                 self._training(site),
                 seed=self._tuning_seed(site, number),
                 steps=self.configuration.steps,
                 proximal=proximal,
                 norms=self.method in PUBLISHED and PUBLISHED[self.method].norms,
             )
-            for site in self._hospitals
+            for site in self._members(number)
+            if self._training(site)
         }
         about = {
             "tuning_seconds": {site: round(one.seconds, 2) for site, one in found.items()},
-            "loss": {s: one.loss for s, one in found.items()},
+            "loss": {site: one.loss for site, one in found.items()},
         }
-        return {site: one.folder for site, one in found.items()}, about
+        untuned = {site: self._bench.untuned(self._settings[site]) for site in self._members(number) if site not in found}
+        return {site: untuned[site] if site in untuned else found[site].folder for site in self._members(number)}, about
 
     def _pooled(self, number: int, out: Path) -> tuple[dict[str, Path | None], dict[str, Any]]:
         """All cases in one place, with as many steps as all sites together have."""
         first = next(iter(self._hospitals))
-        everybody = [case for site in self._hospitals for case in self._training(site)]
+        everybody = [case for site in self._members(number) for case in self._training(site)]
         tuned = self._bench.tuned(
             self._settings[first],
-            self._round(number - 1) / "pooled" if number > 1 else None,
+            self._before("pooled", number),
             everybody,
             seed=self._tuning_seed("pooled", number),
-            steps=self.configuration.steps * len(self._hospitals),
+            steps=self.configuration.steps * len(self._members(number)),
         )
         copy_federation(tuned.folder, out / "pooled")
         about = {"tuning_seconds": {"pooled": round(tuned.seconds, 2)}, "loss": {"pooled": tuned.loss}}
@@ -196,30 +208,35 @@ class Trial:
         sites = {}
         verdicts: dict[str, dict[str, str]] = {}
         seconds = {}
-        for name, hospital in self._hospitals.items():
+        for name, hospital in self._members(number).items():
             settings = self._settings[name]
             write_site(home / name, hospital, settings, self.configuration, self.seed, validate=gate)
             site = sites[name] = SiteDirectory.open(home / name)
             start, cases = active_folder(site), self._training(name)
+            if not cases:
+                continue
             tuned = self._bench.tuned(settings, start, cases, seed=self._tuning_seed(name, number), steps=self.configuration.steps)
             seconds[name] = round(tuned.seconds, 2)
             verdicts[name] = {"tuning": take_tuned(site, settings, tuned.folder, len(cases), gate=gate)}
-        done = run_round(sites, home / "server", self._federation(), gate=gate)
+        done = run_round(sites, home / "server", self._federation(len(sites)), gate=gate)
         for name, verdict in done.verdicts.items():
-            verdicts[name] |= verdict
+            verdicts[name] = verdicts.get(name, {}) | verdict
         about = asdict(done) | {"verdicts": verdicts, "tuning_seconds": seconds, "round_seconds": done.seconds}
         return {name: active_folder(site) for name, site in sites.items()}, about
 
-    def _federation(self) -> FederationSettings:
+    def _federation(self, sites: int) -> FederationSettings:
         wanted = self.configuration
         return FederationSettings(
             federation="benchmark",
             rank=wanted.rank,
             shared_depth=wanted.shared_depth,
-            min_sites=len(self._hospitals),
+            min_sites=sites,
             probe_every=wanted.probe_every,
             caution=wanted.caution,
             encoding=wanted.encoding,
+            privacy_noise=wanted.privacy_noise,
+            privacy_clip=wanted.privacy_clip,
+            privacy_epsilon=1e6,
             update_seconds=86_400,
             probe_seconds=86_400,
             mixture_seconds=86_400,

@@ -25,7 +25,7 @@ from sam_adapters import atomic
 from sam_adapters.adapter_files import WEIGHTS_FILE
 from sam_adapters.adapters import AdaptedNetwork
 from sam_adapters.cases import LabelledCase
-from sam_adapters.loading import load_adapted
+from sam_adapters.loading import load_adapted, write_untuned
 from sam_adapters.segmenter import Segmenter, resolve_device
 from sam_adapters.settings import SiteSettings
 from sam_adapters.tuning import TuningSettings, tune
@@ -60,6 +60,14 @@ class Workbench:
         else:
             adapted.load(folder)
         return adapted
+
+    def untuned(self, settings: SiteSettings) -> Path:
+        """A folder with the adapters that every tuning starts from."""
+        done = self._memo / _key("untuned", _layout(settings))
+        if not done.exists():
+            with new_folder(done) as folder:
+                write_untuned(settings, folder)
+        return done
 
     def tuned(
         self,
