@@ -5,7 +5,7 @@ site has no validation cases: the product's gate then asks a person, and the ben
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from fed_backend.round_report import RoundReport
 from fed_backend.run_config import FederationSettings
 from fed_backend.strategy import SgcaStrategy
 from sam_adapters.adapter_files import read_schema
-from sam_adapters.errors import FedscaError
 from sam_adapters.gate import run_gate
 from sam_adapters.provenance import Provenance
 from sam_adapters.registry import Registry
@@ -28,7 +27,7 @@ BENCH = "benchmark"
 
 @dataclass(frozen=True)
 class ProductRound:
-    """What a round did: bytes by site and direction, mixture weights, distances, verdicts, privacy spent, declined probes."""
+    """What a round did: bytes by site and direction, mixture weights, distances, verdicts, privacy spent, refusals."""
 
     bytes_up: dict[str, int]
     bytes_down: dict[str, int]
@@ -39,7 +38,7 @@ class ProductRound:
     verdicts: dict[str, dict[str, str]]
     seconds: dict[str, float]
     epsilon: dict[str, float | None]
-    declined: dict[str, str]
+    refusals: list[dict[str, str]]
 
 
 def active_folder(site: SiteDirectory) -> Path | None:
@@ -61,21 +60,12 @@ def take_tuned(site: SiteDirectory, settings: SiteSettings, folder: Path, cases:
     return "accepted"
 
 
-def run_round(
-    sites: Mapping[str, SiteDirectory], state: Path, federation: FederationSettings, *, gate: bool, clean: Callable[[], None] | None = None
-) -> ProductRound:
-    """One federated round over the sites.
-
-    Raises:
-        FedscaError: a site was refused, which in a benchmark is a fault.
-    """
+def run_round(sites: Mapping[str, SiteDirectory], state: Path, federation: FederationSettings, *, gate: bool) -> ProductRound:
+    """One federated round over the sites. A site that is refused keeps what it has, as in the product; the refusals are told."""
     state.mkdir(parents=True, exist_ok=True)
     nodes = [InProcessNode({"site": name, "site-directory": str(site.root)}, registered=name) for name, site in sites.items()]
     strategy = SgcaStrategy(server_app.open_state(state, federation), federation, state, run=BENCH)
     report = strategy.run_round(InProcessGrid(client_app.app, nodes))
-    faults = [f"{refusal.site} ({refusal.phase}): {refusal.reason}" for refusal in report.refusals if refusal.phase != "probe"]
-    if faults:  # a probe may be declined: by a privacy rule, or for want of patients
-        raise FedscaError("; ".join(faults))
     if not gate:
         for name, verdict in report.verdicts.items():
             if verdict.candidate:
@@ -101,7 +91,7 @@ def _summary(report: RoundReport) -> ProductRound:
         verdicts={site: {"mixture": verdict.verdict} for site, verdict in report.verdicts.items()},
         seconds=value["seconds"],
         epsilon={site: line.epsilon for site, line in report.sites.items()},
-        declined={refusal.site: refusal.reason for refusal in report.refusals},
+        refusals=[{"site": one.site, "phase": one.phase, "reason": one.reason} for one in report.refusals],
     )
 
 

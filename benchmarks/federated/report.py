@@ -207,7 +207,11 @@ def _verdicts(units: Sequence[Unit], arm: str) -> str:
                 for what, said in verdict.items():
                     counts[what][said] = counts[what].get(said, 0) + 1
     said = [f"{what}: " + ", ".join(f"{count} {name}" for name, count in sorted(one.items())) for what, one in counts.items() if one]
-    return f"The gate's verdicts. {'; '.join(said)}.\n" if said else ""
+    refused = [one for unit in units if unit["arm"] == arm for one in unit.get("refusals", ())]
+    if refused:
+        who = ", ".join(sorted({f"{one['site']} ({one['phase']})" for one in refused}))
+        said.append(f"refused or declined in the product's rounds: {len(refused)} times, {who}")
+    return f"Verdicts of gate and server. {'; '.join(said)}.\n" if said else ""
 
 
 def _row(cells: Sequence[str]) -> str:
