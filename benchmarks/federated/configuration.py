@@ -55,7 +55,7 @@ class Configuration:
     newcomer_site: str = ""
     newcomer_cases: int = 0
     privacy_noise: float = 0.0
-    privacy_clip: float = 1.0
+    privacy_clip: float = 0.25
 
     def changed(self, values: Mapping[str, Any]) -> "Configuration":
         """A copy with other values.
@@ -132,7 +132,7 @@ EXPERIMENTS: dict[str, Any] = {
     "newcomer": lambda sites: [
         Arm(f"{sites[-1]} joins last, {count} cases", {"newcomer_site": sites[-1], "newcomer_cases": count}, CORE) for count in (0, 2)
     ],
-    "privacy": lambda sites: _vary("privacy_noise", (0.0, 0.5, 1.0, 2.0)),
+    "privacy": lambda sites: _vary("privacy_noise", (0.0, 0.002, 0.02, 0.5)),
     "guest": lambda sites: [Arm(MAIN, {}, CORE)],
     "inverted": lambda sites: [Arm(f"{sites[0]} inverted", {"inverted_site": sites[0]}, CORE)],
 }
