@@ -1,6 +1,7 @@
 """When rounds are due: a cron expression in a time zone, less the blackouts. Pure: the present is always a parameter.
 
-The calendar's arithmetic is APScheduler's CronTrigger; what it would do otherwise than cron or than a federation wants is settled here:
+The calendar's arithmetic is APScheduler's CronTrigger, on the clock on the wall without any zone: in a zone it adds 24 hours to the day
+that has 23, and loses the next midnight. What it would do otherwise than cron or than a federation wants is settled here:
 
 - days of the week count as in cron (0 and 7 are Sunday); APScheduler counts from Monday;
 - restricting both the day of the month and the day of the week means "either" to cron and "both" to APScheduler: it is refused;
@@ -25,6 +26,7 @@ UTC = datetime.UTC
 _CRON_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _HORIZON = datetime.timedelta(days=4 * 366)  # whoever plans further ahead than the next 29 February has made a mistake
 _TICK = datetime.timedelta(microseconds=1)
+_LONGEST_STEP = datetime.timedelta(hours=3)  # by which a zone's clock is ever set back
 _MOST_LEFT_OUT = 100_000  # due times in a row within blackouts; with one a minute that is ten weeks
 
 
@@ -48,24 +50,23 @@ class Timetable:
         Raises:
             ValueError: a sentence that says what is wrong with the expression.
         """
-        trigger = CronTrigger.from_crontab(_for_apscheduler(self.cron), timezone=self.zone) if self.cron.strip() else None
+        trigger = CronTrigger.from_crontab(_for_apscheduler(self.cron), timezone=UTC) if self.cron.strip() else None
         object.__setattr__(self, "_trigger", trigger)
 
     def next_after(self, moment: datetime.datetime) -> datetime.datetime | None:
         """The first due time after `moment`; None if there is none within four years, or none at all."""
         if self._trigger is None:
             return None
-        after: datetime.datetime = moment.astimezone(UTC)
-        limit = after + _HORIZON
+        wall = moment.astimezone(self.zone).replace(tzinfo=UTC) - _LONGEST_STEP
         for _ in range(_MOST_LEFT_OUT):
-            fire = self._trigger.get_next_fire_time(None, (after + _TICK).astimezone(self.zone))
-            if fire is None:
+            found = self._trigger.get_next_fire_time(None, wall)
+            if found is None:
                 return None
-            after = fire.astimezone(UTC)
-            if after > limit:
+            wall, due = found + _TICK, self._on_the_wall(found)
+            if due > moment + _HORIZON:
                 return None
-            if not self._second_time(after) and self.blackout_until(after) is None:
-                return after
+            if due > moment and self.blackout_until(due) is None:
+                return due
         return None
 
     def last_between(self, after: datetime.datetime, until: datetime.datetime) -> datetime.datetime | None:
@@ -83,9 +84,9 @@ class Timetable:
         end = blackout_end(self.blackouts, moment.astimezone(self.zone).replace(tzinfo=None))
         return None if end is None else end.replace(tzinfo=self.zone).astimezone(UTC)
 
-    def _second_time(self, moment: datetime.datetime) -> bool:
-        """Whether this hour was there before, as one hour is on the day when summer time ends."""
-        return moment.astimezone(self.zone).fold == 1
+    def _on_the_wall(self, wall: datetime.datetime) -> datetime.datetime:
+        """When the zone's clock on the wall shows `wall`, UTC: the first time if it does so twice, an hour later if it never does."""
+        return wall.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
 
 
 def parse_zone(name: str) -> zoneinfo.ZoneInfo:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fed_backend import server_state, wire
 from fed_backend.federated_round import FederatedRound, SiteAnswer
@@ -85,7 +86,7 @@ def _one_round(
         there = there[:1]
     answers = []
     for node, site in there:
-        values = (0.01 * random.standard_normal(FULL_SIZE.size)).astype(np.float32)
+        values = _adapters(site, number, random)
         update = wire.UpdateMessage(site.name, number, site.cases + number, AdapterState.from_vector(FULL_SIZE, values))
         answers.append(SiteAnswer(node, site.name, {"site": site.name, "payload": wire.encode_update(update), "version": "v"}))
     if number == 13:
@@ -106,6 +107,14 @@ def _one_round(
             report["sites"][site] |= {"epsilon": round(0.35 * number**0.5, 3), "delta": 1e-5}
         path.write_text(json.dumps(report), encoding="utf-8")
     return one.state
+
+
+def _adapters(site: VirtualSite, number: int, random: np.random.Generator) -> NDArray[np.float32]:
+    """Shared B as tuning makes it: a part that all sites have in common, one of the site's own, and what is new in every round."""
+    common = np.random.default_rng(1).standard_normal(FULL_SIZE.size)
+    own = np.random.default_rng([ord(letter) for letter in site.name]).standard_normal(FULL_SIZE.size)
+    drawn = common + own + 0.3 * random.standard_normal(FULL_SIZE.size)
+    return np.asarray(0.01 * min(number, 9) ** 0.5 * drawn, np.float32)
 
 
 def _compare_and_mix(one: FederatedRound, there: list[tuple[int, VirtualSite]], number: int, random: np.random.Generator) -> None:

@@ -79,8 +79,12 @@ def test_the_hour_that_comes_twice_in_autumn_counts_once() -> None:
     assert due(Timetable("0 * * * *", BERLIN), "2026-10-24 23:30", 3) == ["10-25 00:00", "10-25 02:00", "10-25 03:00"]
 
 
+def test_the_midnight_after_summer_time_begins_is_not_lost() -> None:
+    assert due(Timetable("0 0 * * *", BERLIN), "2026-03-28 12:00", 3) == ["03-28 23:00", "03-29 22:00", "03-30 22:00"]
+
+
 @given(start=st.datetimes(datetime.datetime(2024, 1, 1), datetime.datetime(2034, 1, 1)), minute=st.integers(0, 59), hour=st.integers(0, 23))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=300)
 def test_a_daily_round_comes_once_on_every_day(start: datetime.datetime, minute: int, hour: int) -> None:
     timetable, moment = Timetable(f"{minute} {hour} * * *", BERLIN), start.replace(tzinfo=UTC)
     days = []
