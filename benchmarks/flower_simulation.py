@@ -32,10 +32,12 @@ from flwr.simulation import run_simulation
 from numpy.typing import NDArray
 
 from benchmarks.machine import machine
-from fed_backend import server_state, site_memory, wire
-from fed_backend.exchange import Value, fields_of, to_content
+from fed_backend import server_state_file, site_memory, wire
+from fed_backend.exchange import fields_of, to_content
 from fed_backend.run_config import FederationSettings
-from fed_backend.strategy import STATE_FILE, SgcaStrategy
+from fed_backend.server_state_file import STATE_FILE
+from fed_backend.site_answer import Value
+from fed_backend.strategy import SgcaStrategy
 from sam_adapters.schema import AdapterSchema, AdapterState, TensorSpec
 
 SCHEMA = AdapterSchema("ab" * 32, rank=8, shared_depth=0.5, tensors=(TensorSpec("all.B", (6624, 8)),))
@@ -94,7 +96,7 @@ def sgca_server(folder: Path, rounds: int, sites: int, seen: dict[str, Any]) -> 
         settings = FederationSettings(
             min_sites=sites, expected_sites=sites, join_seconds=120, update_seconds=300, probe_seconds=300, probe_every=PROBE_EVERY
         )
-        strategy = SgcaStrategy(server_state.load_or_new(folder / STATE_FILE, SCHEMA), settings, folder, run="simulation")
+        strategy = SgcaStrategy(server_state_file.load_or_new(folder / STATE_FILE, SCHEMA), settings, folder, run="simulation")
         for _round in range(rounds):
             before = time.perf_counter()
             report = strategy.run_round(grid)

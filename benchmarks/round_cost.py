@@ -27,7 +27,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 
 from benchmarks.machine import machine
 from benchmarks.timing import elapsed
-from fed_backend import server_state, wire
+from fed_backend import server_state, server_state_file, wire
 from fed_backend.server_state import ServerState
 from sam_adapters.schema import AdapterSchema, AdapterState, TensorSpec
 
@@ -111,8 +111,8 @@ def save_seconds(state: ServerState, repeats: int) -> float:
     """Writing the state's file where there was one, as at the end of a round (a round saves three times)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "server.safetensors"
-        server_state.save(state, path)
-        return best(lambda: server_state.save(state, path), repeats)
+        server_state_file.save(state, path)
+        return best(lambda: server_state_file.save(state, path), repeats)
 
 
 def peak_mib() -> float:

@@ -15,42 +15,22 @@ import argparse
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from benchmarks.machine import machine
 from fed_backend import launch
 from fed_backend.client_site import Member, site_schema
 from fed_backend.round_report import read_round, round_files
 from tests.fed_backend.site_fixture import add_version, make_site
+from tests.integration.fedsca_processes import FEDSCA, ROUND_SECONDS, process, wait_until_up
 
-FEDSCA = (sys.executable, "-m", "fed_backend.cli")
-UP_SECONDS, ROUND_SECONDS, STOP_SECONDS = 120.0, 900.0, 30.0
 WAIT = "300"
 PHASES = ("join", "update", "probe", "mixture")
-
-
-@contextmanager
-def running(arguments: Sequence[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A `fedsca` command; at the end it and what it started are gone."""
-    with log.open("wb") as stream:
-        process = subprocess.Popen([*FEDSCA, *arguments], stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
-        process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        for one in alive:
-            one.kill()
-        process.wait(STOP_SECONDS)
 
 
 def prepare(folder: Path, count: int) -> list[Path]:
@@ -63,14 +43,6 @@ def prepare(folder: Path, count: int) -> list[Path]:
         site_schema(Member.open(site.root))
         roots.append(site.root)
     return roots
-
-
-def wait_until_up(port: int, server: "subprocess.Popen[bytes]") -> None:
-    """Until the SuperLink listens."""
-    deadline = time.monotonic() + UP_SECONDS
-    while not launch.answers("127.0.0.1", port, seconds=0.2):
-        if server.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("The SuperLink did not come up.")
 
 
 def one_round(state: Path) -> dict[str, Any]:
@@ -113,10 +85,11 @@ def measure(count: int, rounds: int) -> list[dict[str, Any]]:
         start = ["server", "start", "--state", str(state), "--port", str(port), "--expected-sites", str(count)]
         for wait in waits:
             start += [wait, WAIT]
-        wait_until_up(port, stack.enter_context(running(start, folder / "server.log")))
+        server = stack.enter_context(process(start, folder / "server.log"))
+        wait_until_up(port, server, folder / "server.log")
         for root in roots:
             join = ["site", "join", "--site", str(root), "--superlink", f"127.0.0.1:{port}"]
-            stack.enter_context(running(join, folder / f"{root.name}.log"))
+            stack.enter_context(process(join, folder / f"{root.name}.log"))
         return [one_round(state) for _ in range(rounds)]
 
 

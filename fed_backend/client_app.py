@@ -21,10 +21,12 @@ from fed_backend import client_site
 from fed_backend.audit_anchors import ANCHOR_FIELD, SERVER_ANCHOR, anchor_in
 from fed_backend.client_site import Member, RoundInfo
 from fed_backend.errors import PrivacyError, RoundError
-from fed_backend.exchange import Fields, Value, fields_of, to_content
+from fed_backend.exchange import Fields, fields_of, to_content
 from fed_backend.outgoing import Door
 from fed_backend.payload_codec import ENCODINGS
 from fed_backend.privacy import PrivacyRule, rule_from
+from fed_backend.redaction import public_figures, redacted
+from fed_backend.site_answer import Value
 from sam_adapters.audit import AuditLog
 from sam_adapters.errors import FedscaError
 
@@ -73,11 +75,11 @@ def _mixture(member: Member, info: RoundInfo, fields: Fields) -> dict[str, Value
     reply = client_site.receive_mixture(member, info, _payload(fields))
     verdict = {
         "verdict": reply.verdict,
-        "reason": client_site.redacted(reply.reason, member),
+        "reason": redacted(reply.reason, member.site),
         "active_before": reply.active_before,
         "candidate": reply.candidate,
         "active_after": reply.active_after,
-        "figures": client_site.public_figures(reply.figures),
+        "figures": public_figures(reply.figures),
     }
     return dict(door.verdict(verdict, info.round))
 
@@ -108,10 +110,10 @@ def _answered(answer: Answer, member: Member, request: Fields, context: Context)
         return answer(member, info, request)
     except FedscaError as error:
         log(ERROR, "%s", error)
-        return {"refusal": client_site.redacted(str(error), member)}
+        return {"refusal": redacted(str(error), member.site)}
     except Exception as error:
         log(ERROR, "The round failed at this site.", exc_info=error)
-        return {"refusal": client_site.redacted(f"It failed with {type(error).__name__}: {error}", member)}
+        return {"refusal": redacted(f"It failed with {type(error).__name__}: {error}", member.site)}
 
 
 def _member(context: Context) -> Member:

@@ -13,7 +13,6 @@ is held off by <site>/work/federation.lock. The MONAI Label server and a local t
 
 import contextlib
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -32,7 +31,7 @@ from fed_backend.projection import project
 from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
 from fed_backend.site_memory import MEMORY_FILE, SiteMemory
 from sam_adapters import adapter_files
-from sam_adapters.cases import FINAL_TAG, LabelledCase, labelled_cases, split_cases
+from sam_adapters.cases import LabelledCase, labelled_cases, split_cases
 from sam_adapters.federation_news import FederationNews
 from sam_adapters.file_lock import locked
 from sam_adapters.provenance import Provenance, utc_now
@@ -45,7 +44,6 @@ LOCK_FILE = "federation.lock"
 UNCHANGED = "unchanged"
 TOO_FEW_PATIENTS = "It has usable labelled training cases of fewer than two patients: too few to compare."
 REFUSED = "refused"
-PUBLIC_FIGURES = ("cases", "kinds", "kinds_compared", "overall", "active", "round")
 HALF_BITS = 16
 _LOCK_SECONDS = 60.0
 
@@ -251,21 +249,6 @@ def note_refusal(member: Member, info: RoundInfo, reason: str) -> None:
         _remember(member, site_memory.acknowledged(_memory(member, info, site_schema(member)), info.round, ""))
 
 
-def public_figures(figures: Mapping[str, Any]) -> str:
-    """What of the gate's figures may leave the site, as JSON: numbers and versions, no names of cases."""
-    return json.dumps({key: figures[key] for key in PUBLIC_FIGURES if key in figures}, sort_keys=True)
-
-
-def redacted(text: str, member: Member) -> str:
-    """A sentence that may leave the site: paths and names of cases, which may be names of patients, are taken out."""
-    text = re.sub(
-        r"(?<![\w:/])/[^\s'\"]+", "<path>", text.replace(str(member.site.root), "<site>").replace(str(member.site.studies), "<studies>")
-    )
-    for name in sorted(_case_names(member.site.studies), key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<case>", text)
-    return text
-
-
 def site_schema(member: Member) -> AdapterSchema:
     """The adapter layout that follows from this site's settings; the first call starts torch, later ones read <site>/work/schema.json."""
     settings = member.settings
@@ -423,13 +406,6 @@ def _repeated(registry: Registry, known: RoundRecord) -> MixtureReply:
     return MixtureReply(
         known.decision or "", known.reason or "", before, candidate, now.id if now else BASE, json.loads(json.dumps(figures))
     )
-
-
-def _case_names(studies: Path) -> set[str]:
-    """Names of everything in the datastore, with and without extensions."""
-    folders = (studies, studies / "labels" / FINAL_TAG)
-    names = {path.name for folder in folders if folder.is_dir() for path in folder.iterdir()} - {"labels"}
-    return names | {name.split(".")[0] for name in names} - {""}
 
 
 def _record(info: RoundInfo, **values: Any) -> RoundRecord:

@@ -15,10 +15,11 @@ from flwr.common import log
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
+from fed_backend.site_answer import Value
+
 RECORD = "fedsca"  # the one record in every message
 POLL_SECONDS = 0.25
 
-Value = bool | int | float | str | bytes
 Fields = Mapping[str, Value]
 
 

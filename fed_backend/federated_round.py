@@ -15,13 +15,9 @@ was saved is kept, and sites that have decided on this round's mixture say again
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-
-import numpy as np
 
 from fed_backend import server_state, wire
 from fed_backend.errors import AggregationError, WireError
@@ -32,59 +28,11 @@ from fed_backend.round_judge import RoundJudge
 from fed_backend.round_report import Phase, RoundReport, SiteLine, Verdict, now, numbers
 from fed_backend.run_config import FederationSettings
 from fed_backend.server_state import MixturePlan, RoundEntry, ServerState
+from fed_backend.site_answer import SiteAnswer
 from fed_backend.wire_budget import mixture_limit, probe_request_limit
 from sam_adapters.errors import SettingError
-from sam_adapters.schema import AdapterState
-from sam_adapters.site_directory import checked_site_name
 
 VERDICTS = ("promoted", "rejected", "waiting", "unchanged")
-_MAX_TEXT = 1000
-_MAX_FIGURES = 100_000
-
-Value = bool | int | float | str | bytes
-
-
-@dataclass(frozen=True)
-class SiteAnswer:
-    """What came back from one node.
-
-    Attributes:
-        node: the transport's number of the node; another one after every restart where nodes are not authenticated.
-        registered: the name under which the operator registered the node, which can be trusted; None where nodes are not authenticated.
-        fields: the reply; empty when there is an error.
-        error: why there is no reply; "" when there is one.
-    """
-
-    node: int
-    registered: str | None = None
-    fields: Mapping[str, Value] = field(default_factory=dict)
-    error: str = ""
-
-    @property
-    def label(self) -> str:
-        """What to call the node while its site is not known."""
-        return self.registered or f"node {self.node}"
-
-    @property
-    def payload(self) -> bytes:
-        """The counted part of the reply; empty when there is none."""
-        value = self.fields.get("payload", b"")
-        return value if isinstance(value, bytes) else b""
-
-    def text(self, key: str) -> str:
-        """A text field, cut to a sane length; "" when there is none."""
-        value = self.fields.get(key, "")
-        return value[:_MAX_TEXT] if isinstance(value, str) else ""
-
-    def site(self) -> str:
-        """The site this answer is from.
-
-        Where nodes are authenticated that is the registered name, else what the site says of itself: good enough on one machine only.
-
-        Raises:
-            SettingError: a name that cannot be used, or none.
-        """
-        return checked_site_name(self.registered or self.text("site"))
 
 
 class FederatedRound:
@@ -178,7 +126,7 @@ class FederatedRound:
             if answer.text("receives_only") and known is not None:
                 self._receivers.add(site)  # what it gave before stays, and ages
             else:
-                note = self._take_state(update, version, is_noised=_spent(answer, "epsilon", 1e6) is not None)
+                note = self._take_state(update, version, is_noised=answer.number("epsilon", 1e6) is not None)
         except (WireError, AggregationError) as error:
             self._refuse(answer, site, str(error))
             return
@@ -189,8 +137,8 @@ class FederatedRound:
             update.cases,
             answer.text("version"),
             receives_only=answer.text("receives_only"),
-            epsilon=_spent(answer, "epsilon", 1e6),
-            delta=_spent(answer, "delta", 1.0),
+            epsilon=answer.number("epsilon", 1e6),
+            delta=answer.number("delta", 1.0),
             note=note,
         )
         self._note_seconds(site, "update", answer)
@@ -319,7 +267,7 @@ class FederatedRound:
         if self._request and message.site in self._probed:
             shared.append(self._request.state)
         limit = mixture_limit(self._encoding, self.state.schema.size, probed=message.site in self._requests)
-        coding = wire.Coding(self._encoding, limit, nearest(message.state, shared))
+        coding = wire.Coding(self._encoding, limit, wire.nearest_reference(message.state, shared))
         return wire.encode_mixture(dataclasses.replace(message, acknowledged=wire.state_digest(update)), coding)
 
     def take_verdicts(self, answers: Sequence[SiteAnswer]) -> None:
@@ -331,7 +279,7 @@ class FederatedRound:
                 self.report.refuse(site, "mixture", f"Its verdict is {verdict[:40]!r}, expected one of {', '.join(VERDICTS)}.")
                 continue
             versions = {key: answer.text(key)[:64] for key in ("active_before", "candidate", "active_after")}
-            self.report.verdicts[site] = Verdict(verdict, answer.text("reason"), figures=_figures(answer), **versions)
+            self.report.verdicts[site] = Verdict(verdict, answer.text("reason"), figures=answer.figures(), **versions)
 
     def _member_answers(self, answers: Sequence[SiteAnswer], phase: Phase) -> list[tuple[str, SiteAnswer]]:
         """Site and answer of every member that answered; the others are reported."""
@@ -374,8 +322,8 @@ class FederatedRound:
         self._save(self.state)
 
     def _note_seconds(self, site: str, phase: Phase, answer: SiteAnswer) -> None:
-        value = answer.fields.get("seconds")
-        if isinstance(value, float) and 0 <= value < 1e7:
+        value = answer.number("seconds", 1e7)
+        if value is not None:
             self.report.sites[site].seconds[phase] = round(value, 3)
 
 
@@ -384,33 +332,6 @@ def probe_seed(federation: str, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{federation} probe {number}".encode()).digest()[:8], "big") >> 1
 
 
-def nearest(state: AdapterState, references: Sequence[AdapterState]) -> AdapterState | None:
-    """The reference with the smallest distance to `state`; None if that is no smaller than `state` itself."""
-    vector = state.to_vector()
-    distances = [float(np.linalg.norm(vector - reference.to_vector())) for reference in references]
-    best = min(distances, default=float("inf"))
-    return references[distances.index(best)] if best < float(np.linalg.norm(vector)) else None
-
-
 def _on_simplex(weights: Mapping[str, float]) -> dict[str, float]:
     """Weights for the message's header, which takes none above 1: rounding may have put one there."""
     return {site: min(weight, 1.0) for site, weight in weights.items()}
-
-
-def _spent(answer: SiteAnswer, key: str, below: float) -> float | None:
-    """What a site says it has spent of its privacy; None if it has no rule, or says no sane number."""
-    value = answer.fields.get(key)
-    return value if isinstance(value, float) and 0 <= value < below else None
-
-
-def _figures(answer: SiteAnswer) -> dict[str, Any]:
-    """The gate's figures that a site tells; {} if they are not a JSON object of sane size with finite numbers."""
-    text = answer.fields.get("figures", "")
-    if not isinstance(text, str) or len(text) > _MAX_FIGURES:
-        return {}
-    try:
-        value = json.loads(text or "{}")
-        json.dumps(value, allow_nan=False)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -15,7 +15,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from fed_backend import plausibility, quarantine
+from fed_backend import plausibility, quarantine, sgca
 from fed_backend.plausibility import Evidence, Halves
 from fed_backend.projection import project
 from fed_backend.quarantine import TrustBook
@@ -67,7 +67,7 @@ class RoundJudge:
     def together(self, state: ServerState, sites: Collection[str]) -> dict[str, str]:
         """Why updates of `sites` are refused beside the others'."""
         withheld = self.withheld(state) - set(sites)
-        norms = {site: _norm(record.state) for site, record in state.sites.items() if site not in withheld}
+        norms = {site: sgca.norm(record.state) for site, record in state.sites.items() if site not in withheld}
         judged = set(sites) - self._noised
         memories = {site: self._memories[site] for site in judged if site in self._memories and state.sites[site].cases > 0}
         found = plausibility.check_copies(memories, {site: self._book.of(site).sent for site in memories})
@@ -157,8 +157,3 @@ class RoundJudge:
 
     def _change(self, step: quarantine.Step) -> None:
         self._book = quarantine.change(self._folder, step) if self._folder else step(self._book)
-
-
-def _norm(state: AdapterState) -> float:
-    values = state.to_vector()
-    return math.sqrt(float((values.astype(float) ** 2).sum()))

@@ -14,12 +14,13 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.superlink.grid import http_grid
 
-from fed_backend import server_state
+from fed_backend import server_state_file
 from fed_backend.errors import RoundError
 from fed_backend.run_config import FederationSettings
 from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
 from fed_backend.server_state import ServerState
-from fed_backend.strategy import STATE_FILE, SgcaStrategy
+from fed_backend.server_state_file import STATE_FILE
+from fed_backend.strategy import SgcaStrategy
 from sam_adapters import file_lock
 from sam_adapters.errors import RegistryError
 from sam_adapters.schema import AdapterSchema
@@ -86,7 +87,7 @@ def open_state(folder: Path, settings: FederationSettings) -> ServerState:
     Raises:
         ServerStateError: the file cannot be used, or belongs to a federation with another base or layout.
     """
-    return server_state.load_or_new(folder / STATE_FILE, agreed_schema(folder, settings))
+    return server_state_file.load_or_new(folder / STATE_FILE, agreed_schema(folder, settings))
 
 
 def agreed_schema(folder: Path, settings: FederationSettings) -> AdapterSchema:

@@ -289,7 +289,7 @@ def clip_to_median(states: Sequence[AdapterState], factor: float = CLIP_FACTOR) 
     if not factor > 0:
         raise AggregationError(f"Clipping factor is {factor}, expected a number above 0.")
     schema = _common_schema(states)
-    norms = np.array([_norm(state) for state in states])
+    norms = np.array([norm(state) for state in states])
     limit = factor * float(np.median(norms[norms > 0])) if norms.any() else 0.0
     scales = np.where(norms > limit * (1 + _CLIP_TOLERANCE), limit / np.where(norms > 0, norms, 1.0), 1.0)
     clipped = [
@@ -393,7 +393,7 @@ def _weighted_sums(states: Sequence[AdapterState], weights: FloatArray) -> NDArr
     return result
 
 
-def _norm(state: AdapterState) -> float:
+def norm(state: AdapterState) -> float:
     """‖B‖, summed in float64 by one thread: for so few values handing out work to several costs more than the sum."""
     values = state.to_vector().astype(np.float64)
     return math.sqrt(float(np.einsum("i,i->", values, values)))

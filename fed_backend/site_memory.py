@@ -77,7 +77,7 @@ def encode(memory: SiteMemory, message: wire.UpdateMessage, encoding: Encoding) 
     error = memory.error_after if known else memory.error_before
     schema = message.state.schema
     meant = message.state if encoding == "fp16" else AdapterState.from_vector(schema, message.state.to_vector() + error)
-    reference = memory.sent if known and _closer(meant, memory.sent) else None
+    reference = wire.nearest_reference(meant, [memory.sent] if known else [])
     coding = wire.Coding(encoding, update_limit(encoding, schema.size), reference)
     payload = wire.encode_update(dataclasses.replace(message, state=meant), coding)
     sent = wire.decode_update(payload, schema, references=[memory.sent]).state
@@ -85,12 +85,6 @@ def encode(memory: SiteMemory, message: wire.UpdateMessage, encoding: Encoding) 
     return payload, dataclasses.replace(
         memory, sent=sent, sent_round=message.round, is_acknowledged=False, error_before=error, error_after=left
     )
-
-
-def _closer(state: AdapterState, reference: AdapterState) -> bool:
-    """Whether the difference is smaller than the state itself."""
-    vector = state.to_vector()
-    return float(np.linalg.norm(vector - reference.to_vector())) < float(np.linalg.norm(vector))
 
 
 def with_common(memory: SiteMemory, round: int, state: AdapterState) -> SiteMemory:

@@ -25,17 +25,17 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from fed_backend import server_state
+from fed_backend import server_state_file
 from fed_backend.audit_anchors import ANCHOR_FIELD, anchor_in, record_round, server_log
-from fed_backend.exchange import SYSTEM_CLOCK, Clock, Value, exchange, fields_of, to_content, wait_for_nodes
-from fed_backend.federated_round import FederatedRound, SiteAnswer
+from fed_backend.exchange import SYSTEM_CLOCK, Clock, exchange, fields_of, to_content, wait_for_nodes
+from fed_backend.federated_round import FederatedRound
 from fed_backend.round_report import RoundReport
 from fed_backend.run_config import FederationSettings
 from fed_backend.schedule.book import told_next_round
 from fed_backend.server_state import ServerState
+from fed_backend.site_answer import SiteAnswer, Value
 from sam_adapters.errors import SettingError
 
-STATE_FILE = "server.safetensors"
 PROBE = f"{MessageType.QUERY}.probe"
 NO_ANSWER = "It did not answer before the deadline."
 # A request that has expired comes back as an error of the SuperLink's, whose words are about its database.
@@ -166,7 +166,7 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
         return FederatedRound(self.state, self._settings, run=self._run, save=self._save, folder=self._folder)
 
     def _save(self, state: ServerState) -> None:
-        server_state.save(state, self._folder / STATE_FILE)
+        server_state_file.save(state, self._folder / server_state_file.STATE_FILE)
 
     def _close(self) -> RoundReport:
         report = self._round.report

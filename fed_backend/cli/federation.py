@@ -126,7 +126,7 @@ def _superlink_alone(
     )
     settings = save_settings(state, agreement)
     cached_schema(state / SCHEMA_FILE, settings.base, settings.rank, settings.shared_depth)  # a wrong base is found here
-    reached_at = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+    reached_at = launch.reached_at(host)
     if launch.answers(reached_at, port):
         raise LaunchError(f"Something listens on {reached_at}:{port} already: stop it, or choose another --port.")
     address = launch.format_address(reached_at, port)

@@ -39,7 +39,7 @@ def page(
     if not state.is_dir():
         raise LaunchError(f"There is no folder {state}: name the one of `fedsca server start`.")
     options = PageOptions(state.resolve(), host, port, ssl_cert, ssl_key, minutes, read_token(metrics_token))
-    if launch.answers("127.0.0.1" if host in ("0.0.0.0", "::") else host, port):  # noqa: S104 - compared, not bound
+    if launch.answers(launch.reached_at(host), port):
         raise LaunchError(f"Something listens on {host}:{port} already: stop it, or choose another --port.")
     if not (state / USERS_FILE).exists():
         typer.echo(f"Nobody can log in yet: add a user with `fedsca server users add NAME --state {state}`.", err=True)
@@ -100,7 +100,6 @@ def _file(state: Path) -> "UserFile":
 def _record(state: Path, event: str, name: str) -> None:
     import getpass
 
-    from fed_backend.page.page_options import AUDIT_FILE
-    from sam_adapters.audit import AuditLog
+    from fed_backend.audit_anchors import server_log
 
-    AuditLog(state / AUDIT_FILE).record(event, who=getpass.getuser(), address="this machine", user=name)
+    server_log(state).record(event, who=getpass.getuser(), address="this machine", user=name)

@@ -136,16 +136,16 @@ def supervised(configuration: "Configuration") -> tuple[list[str], dict[str, str
         LaunchError, EnrolmentError, ServerStateError: the server cannot run like this.
         SettingError, BaseModelError: the base is unknown or its weights are missing.
     """
-    from fed_backend import server_state
-    from fed_backend.schedule.round_outcome import STATE_FILE
+    from fed_backend import server_state_file
     from fed_backend.schedule.server_plan import server_plan
     from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
+    from fed_backend.server_state_file import STATE_FILE
 
     state, settings = configuration.state, configuration.settings
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     server_plan(configuration)
     schema = cached_schema(state / SCHEMA_FILE, settings.base, settings.rank, settings.shared_depth)
-    server_state.load_or_new(state / STATE_FILE, schema)
+    server_state_file.load_or_new(state / STATE_FILE, schema)
     return [sys.executable, "-m", "fed_backend.schedule.supervisor", str(configuration.path.resolve())], dict(os.environ)
 
 

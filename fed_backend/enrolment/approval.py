@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fed_backend.audit_anchors import server_log
 from fed_backend.enrolment import roster
 from fed_backend.enrolment.authority import Authority
 from fed_backend.enrolment.bundle import Bundle, seal
@@ -20,10 +21,8 @@ from fed_backend.enrolment.server_identity import ServerIdentity
 from fed_backend.enrolment.superlink_nodes import SuperLinkNodes
 from fed_backend.errors import EnrolmentError
 from fed_backend.run_config import FEDERATION_FILE, FederationSettings
-from sam_adapters.audit import AuditLog
 from sam_adapters.provenance import utc_now
 
-AUDIT_FILE = "audit.jsonl"
 AGREED = ("base", "rank", "shared_depth")
 LATER = "The SuperLink is down: it is told when it starts."
 _CERTIFICATE_BEGIN = "-----BEGIN CERTIFICATE-----"
@@ -136,4 +135,4 @@ def _certificates_alone(path: Path) -> str:
 
 
 def _record(state: Path, event: str, **what: Any) -> None:
-    AuditLog(state / AUDIT_FILE).record(event, who=getpass.getuser(), **what)
+    server_log(state).record(event, who=getpass.getuser(), **what)

@@ -9,7 +9,6 @@ from sam_adapters.loopback import is_loopback
 
 DEFAULT_PORT = 9190
 USERS_FILE = "page-users.json"
-AUDIT_FILE = "audit.jsonl"
 SHORTEST_TOKEN, LONGEST_TOKEN = 32, 1024
 
 

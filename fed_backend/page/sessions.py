@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fed_backend.page.page_options import AUDIT_FILE, USERS_FILE, PageOptions
-from sam_adapters.audit import AuditLog
+from fed_backend.audit_anchors import server_log
+from fed_backend.page.page_options import USERS_FILE, PageOptions
 from sam_adapters.errors import LoginError
 from sam_adapters.login.login_desk import LoginDesk
 from sam_adapters.login.user_file import ROLES, UserFile
@@ -29,7 +29,7 @@ class Sessions:
         file = UserFile(options.state / USERS_FILE, command=COMMAND)
         self._login = UserFileLogin(file, {role: role for role in ROLES}, minutes=options.minutes)
         self._options = options
-        self.desk = LoginDesk(self._login, AuditLog(options.state / AUDIT_FILE))
+        self.desk = LoginDesk(self._login, server_log(options.state))
 
     @property
     def cookie(self) -> str:

@@ -13,16 +13,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fed_backend import server_state
+from fed_backend import server_state_file
 from fed_backend.enrolment.certificate_days import CertificateLife, server_certificates
 from fed_backend.errors import EnrolmentError, RoundError, ServerStateError
 from fed_backend.page.round_facts import RoundFacts, moment, parse_round
 from fed_backend.round_report import read_round, round_files
 from fed_backend.run_config import FEDERATION_FILE, FederationSettings
+from fed_backend.schedule.book import SCHEDULE_FILE
+from fed_backend.server_state_file import STATE_FILE
 from sam_adapters.provenance import utc_now
 
-STATE_FILE = "server.safetensors"
-SCHEDULE_FILE = "schedule.json"
 MAX_ROUND_BYTES = 64 << 20
 WATCHED_ROUNDS = 3  # older reports are not written again
 
@@ -156,7 +156,7 @@ class StateReader:
             return ()
         if self._state is None or self._state[0] != stamp:
             try:
-                known = server_state.load(path)
+                known = server_state_file.load(path)
                 result: tuple[KnownSite, ...] | str = tuple(
                     KnownSite(site.name, site.cases, site.first_round, site.last_round, site.noise) for site in known.sites.values()
                 )

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fed_backend import server_state
+from fed_backend import server_state_file
 from fed_backend.errors import RoundError
 from fed_backend.round_report import ROUNDS_FOLDER, now, read_round
 from fed_backend.schedule.book import Outcome
+from fed_backend.server_state_file import STATE_FILE
 from sam_adapters import atomic
 from sam_adapters.file_lock import is_locked
 
-STATE_FILE = "server.safetensors"
 RUN_FILE = "last-run.json"
 RUN_LOCK = "server.lock"
 LATE_REPORT = "The server was interrupted while it wrote this report; the round itself is complete."
@@ -38,9 +38,9 @@ def rounds_behind(state: Path) -> int:
         ServerStateError: the state cannot be read.
     """
     path = state / STATE_FILE
-    if not path.exists() and not server_state.previous_of(path).exists():
+    if not path.exists() and not server_state_file.previous_of(path).exists():
         return 0
-    return server_state.load(path).round
+    return server_state_file.load(path).round
 
 
 def outcome_of(state: Path, target: int) -> Ended | None:

@@ -40,11 +40,6 @@ class ServerPlan:
         return launch.ServerAddress(launch.format_address(self.host, self.port), root)
 
 
-def reached_at(host: str) -> str:
-    """Where this machine reaches what listens on `host`."""
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
-
-
 def server_plan(configuration: Configuration) -> ServerPlan:
     """The SuperLink's plan.
 
@@ -64,7 +59,7 @@ def server_plan(configuration: Configuration) -> ServerPlan:
     return ServerPlan(
         argv=argv,
         environment=launch.flower_environment(state / launch.SERVER_FLWR_HOME),
-        host=reached_at(configuration.host),
+        host=launch.reached_at(configuration.host),
         port=configuration.port,
         root_certificates=tls.ca if tls else None,
         watched=(tls.ca, tls.certificate, tls.key) if tls else (),

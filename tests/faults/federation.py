@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from fed_backend import launch, server_state
+from fed_backend import launch, server_state_file
 from fed_backend.cli import schedule as schedule_commands
 from fed_backend.client_site import Member, site_schema
 from fed_backend.schedule import book as books
@@ -28,7 +28,7 @@ from fed_backend.schedule.example import example
 from fed_backend.schedule.supervisor import is_supervised
 from fed_backend.schema_cache import SCHEMA_FILE
 from fed_backend.server_state import ServerState
-from fed_backend.strategy import STATE_FILE
+from fed_backend.server_state_file import STATE_FILE
 from sam_adapters import atomic
 from sam_adapters.registry import Registry
 from sam_adapters.settings import SiteSettings
@@ -267,7 +267,7 @@ class Federation:
 
     def server_state(self) -> ServerState:
         """What the server remembers."""
-        return server_state.load(self.state / STATE_FILE)
+        return server_state_file.load(self.state / STATE_FILE)
 
     def versions(self, name: str) -> set[str]:
         """Ids of a site's versions."""

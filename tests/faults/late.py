@@ -3,7 +3,7 @@
 import time
 from itertools import pairwise
 
-from fed_backend.strategy import STATE_FILE
+from fed_backend.server_state_file import STATE_FILE
 from sam_adapters.registry import Registry
 from tests.faults.fault import Seen, fault
 from tests.faults.federation import Federation

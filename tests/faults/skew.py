@@ -8,9 +8,9 @@ import tarfile
 import time
 from pathlib import Path
 
-from fed_backend import server_state
+from fed_backend import server_state_file
 from fed_backend.server_state import ServerState
-from fed_backend.strategy import STATE_FILE
+from fed_backend.server_state_file import STATE_FILE
 from sam_adapters import atomic
 from sam_adapters.settings import SiteSettings
 from tests.faults.damaged import next_round
@@ -127,7 +127,7 @@ def older_wire(federation: Federation) -> Seen:
 
 def rewrite(federation: Federation, version: int) -> ServerState:
     """The server's state as software of another format would have written it."""
-    state, kept = federation.server_state(), (server_state.FORMAT_VERSION, server_state._to_document)
+    state, kept = federation.server_state(), (server_state_file.FORMAT_VERSION, server_state_file._to_document)
 
     def document(value: ServerState) -> dict[str, object]:
         found = kept[1](value)
@@ -135,11 +135,11 @@ def rewrite(federation: Federation, version: int) -> ServerState:
             found["sites"] = [{key: one for key, one in site.items() if key != "wire"} for site in found["sites"]]
         return {**found, "format": version}
 
-    server_state._to_document = document  # type: ignore[assignment]
+    server_state_file._to_document = document  # type: ignore[assignment]
     try:
-        server_state.save(state, federation.state / STATE_FILE)
+        server_state_file.save(state, federation.state / STATE_FILE)
     finally:
-        server_state._to_document = kept[1]
+        server_state_file._to_document = kept[1]
     return state
 
 
@@ -157,7 +157,7 @@ def older_state(federation: Federation) -> Seen:
 def newer_state(federation: Federation) -> Seen:
     path = federation.state / STATE_FILE
     whole = path.read_bytes()
-    rewrite(federation, server_state.FORMAT_VERSION + 1)
+    rewrite(federation, server_state_file.FORMAT_VERSION + 1)
     federation.ask()
 
     def given_up() -> bool:

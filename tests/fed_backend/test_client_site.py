@@ -12,6 +12,7 @@ from fed_backend import client_site, wire
 from fed_backend.client_site import Member, RoundInfo
 from fed_backend.errors import RoundError, UnexpectedMessageError, UnknownReferenceError
 from fed_backend.payload_codec import Encoding
+from fed_backend.redaction import public_figures, redacted
 from sam_adapters.adapter_files import read_shared_state
 from sam_adapters.gate import GateDecision
 from sam_adapters.registry import Registry
@@ -251,13 +252,13 @@ def test_a_refusal_is_written_down_and_does_not_block_the_round(member: Member, 
 
 def test_what_leaves_the_site_names_no_case_and_no_path(member: Member) -> None:
     text = f"Label of A-1 in {member.site.root}/studies/A-1.nii.gz and /home/x/y.txt, A-10 and A-1.nii.gz are torn; base ab/cd stays."
-    public = client_site.redacted(text, member)
+    public = redacted(text, member.site)
     assert "A-1" not in public.replace("A-10", "")
     assert str(member.site.root) not in public
     assert "/home" not in public
     assert public.startswith("Label of <case> in <site>")
     assert "base ab/cd stays" in public
-    figures = client_site.public_figures({"cases": 2, "overall": {"candidate": 0.5}, "skipped": {"A-1": "torn"}})
+    figures = public_figures({"cases": 2, "overall": {"candidate": 0.5}, "skipped": {"A-1": "torn"}})
     assert figures == '{"cases": 2, "overall": {"candidate": 0.5}}'
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from fed_backend import launch, server_state
+from fed_backend import launch, server_state_file
 from fed_backend.cli import federation
 from fed_backend.cli.federation import server_app, site_app
 from fed_backend.errors import LaunchError, RoundError
 from fed_backend.run_config import FederationSettings
 from fed_backend.schema_cache import SCHEMA_FILE
-from fed_backend.strategy import STATE_FILE, SgcaStrategy
+from fed_backend.server_state_file import STATE_FILE
+from fed_backend.strategy import SgcaStrategy
 from sam_adapters.registry import Registry, RoundRecord
 from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
@@ -114,11 +115,11 @@ def test_server_status_before_and_after_rounds(tmp_path: Path) -> None:
     settings = FederationSettings(projection_size=64)
     settings.save(tmp_path)
     assert "no round yet" in call(server_app, "status", "--state", tmp_path).output
-    state = server_state.load_or_new(tmp_path / STATE_FILE, SCHEMA)
+    state = server_state_file.load_or_new(tmp_path / STATE_FILE, SCHEMA)
     grid = ToyFederation([ToySite("A", toy_state(1.0), cases=7), ToySite("B", toy_state(2.0)), ToySite("B", toy_state(2.0))])
     SgcaStrategy(state, settings, tmp_path, clock=FakeClock()).start(grid)  # two nodes called B: no quorum
     grid = ToyFederation([ToySite("A", toy_state(1.0), cases=7), ToySite("B", toy_state(2.0))])
-    SgcaStrategy(server_state.load(tmp_path / STATE_FILE), settings, tmp_path, clock=FakeClock()).start(grid)
+    SgcaStrategy(server_state_file.load(tmp_path / STATE_FILE), settings, tmp_path, clock=FakeClock()).start(grid)
     output = call(server_app, "status", "--state", tmp_path).output
     row = next(line for line in output.splitlines() if "A" in line and "7" in line and "promoted" in line)
     assert "0.5" in row or "0.6" in row

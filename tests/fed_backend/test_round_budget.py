@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fed_backend import server_state, wire
+from fed_backend import server_state_file, wire
 from fed_backend.payload_codec import ENCODINGS, Encoding
 from fed_backend.run_config import FederationSettings
-from fed_backend.strategy import STATE_FILE, SgcaStrategy
+from fed_backend.server_state_file import STATE_FILE
+from fed_backend.strategy import SgcaStrategy
 from fed_backend.wire_budget import BUDGET, PROBE_REPLY_LARGEST
 from sam_adapters.schema import AdapterSchema, AdapterState
 from tests.fed_backend.toy_sites import FakeClock, ToyFederation, ToySite, lose, only, reports_of
@@ -22,7 +23,7 @@ def run(
     settings = FederationSettings(
         min_sites=2, join_seconds=10, update_seconds=20, probe_seconds=30, mixture_seconds=40, encoding=encoding, probe_every=probe_every
     )
-    state = server_state.load_or_new(folder / STATE_FILE, schema)
+    state = server_state_file.load_or_new(folder / STATE_FILE, schema)
     SgcaStrategy(state, settings, folder, run="7", clock=FakeClock()).start(grid, num_rounds=rounds)
 
 
@@ -68,7 +69,7 @@ def test_mixtures_are_what_was_meant_within_the_encodings_error(encoding: Encodi
         meant = sum(mixture.weights.get(other.name, 0.0) * other.state.to_vector() for other in grid.sites)
         error = np.linalg.norm(mixture.state.to_vector() - meant) / np.linalg.norm(meant)
         assert error < allowed
-        assert mixture.acknowledged == wire.state_digest(server_state.load(tmp_path / STATE_FILE).sites[site.name].state)
+        assert mixture.acknowledged == wire.state_digest(server_state_file.load(tmp_path / STATE_FILE).sites[site.name].state)
 
 
 def test_a_site_of_the_first_version_takes_part(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_a_site_of_the_first_version_takes_part(tmp_path: Path) -> None:
         assert report["refusals"] == []
     old, new = grid.sites
     assert (old.received[2].acknowledged, len(new.received[2].acknowledged)) == ("", 32)
-    sites = server_state.load(tmp_path / STATE_FILE).sites
+    sites = server_state_file.load(tmp_path / STATE_FILE).sites
     assert (sites["old"].wire, sites["new"].wire) == (1, 2)
 
 
@@ -110,15 +111,15 @@ def test_a_site_that_only_receives_for_a_round_understands_its_mixture_and_is_un
     b.state, b.cases = before, 4
     run(tmp_path, grid, SCHEMA, probe_every=5)
     assert [report["refusals"] for report in reports_of(tmp_path)] == [[], [], []]
-    np.testing.assert_allclose(server_state.load(tmp_path / STATE_FILE).sites["B"].state.to_vector(), 2.0, rtol=1e-3)
+    np.testing.assert_allclose(server_state_file.load(tmp_path / STATE_FILE).sites["B"].state.to_vector(), 2.0, rtol=1e-3)
 
 
 def test_a_server_that_has_another_state_of_a_site_says_so_and_understands_the_next_update(tmp_path: Path) -> None:
     grid = three_sites()
     run(tmp_path, grid, SCHEMA)
-    state = server_state.load(tmp_path / STATE_FILE)
+    state = server_state_file.load(tmp_path / STATE_FILE)
     other = dataclasses.replace(state.sites["A"], state=toy_state(7.0))
-    server_state.save(dataclasses.replace(state, sites={**state.sites, "A": other}), tmp_path / STATE_FILE)
+    server_state_file.save(dataclasses.replace(state, sites={**state.sites, "A": other}), tmp_path / STATE_FILE)
     for site in grid.sites:  # each has learnt a little
         site.state = AdapterState.from_vector(SCHEMA, site.state.to_vector() + np.float32(0.125))
     run(tmp_path, grid, SCHEMA, rounds=2)

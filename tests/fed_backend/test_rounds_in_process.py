@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
-from fed_backend import client_app, server_app, server_state
+from fed_backend import client_app, server_app, server_state_file
 from fed_backend.in_process_grid import InProcessGrid, InProcessNode
 from fed_backend.run_config import FederationSettings
-from fed_backend.strategy import STATE_FILE
+from fed_backend.server_state_file import STATE_FILE
 from fed_backend.wire_budget import BUDGET
 from sam_adapters.adapter_files import read_shared_state
 from sam_adapters.registry import Registry
@@ -57,7 +57,7 @@ def test_two_rounds_with_three_sites(tmp_path: Path) -> None:
         assert np.isfinite(np.array(report["distance"], float)).all()
     assert (first["round"], second["round"], second["federation"]) == (1, 2, first["federation"])
     _check_site(sites[0], state, first)
-    assert server_state.load(state / STATE_FILE).round == 2
+    assert server_state_file.load(state / STATE_FILE).round == 2
 
 
 def _check_site(site: SiteDirectory, state: Path, report: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ def _check_site(site: SiteDirectory, state: Path, report: dict[str, Any]) -> Non
     with Registry(site) as registry:
         record = registry.find_round(report["federation"], 1)
         candidate = registry.get(verdict["candidate"])
-        made = read_shared_state(registry.folder(candidate.id), server_state.load(state / STATE_FILE).schema)
+        made = read_shared_state(registry.folder(candidate.id), server_state_file.load(state / STATE_FILE).schema)
     assert record is not None
     assert (record.received_version, record.decision) == (verdict["candidate"], verdict["verdict"])
     assert dict(candidate.provenance.weights) == pytest.approx(report["weights"]["A"])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from fed_backend import server_state as ss
-from fed_backend import sgca
+from fed_backend import server_state_file, sgca
 from fed_backend.errors import AggregationError, ServerStateError, ServerStateVersionError
 from fed_backend.wire import ProbeReply, UpdateMessage
 from tests.fed_backend.toys import OTHER_BASE, SCHEMA, toy_state
@@ -68,14 +68,14 @@ class TestUpdates:
     def test_repeating_changes_nothing(self) -> None:
         once = heard(update("a", 1, 5, 1))
         twice = ss.with_update(once, update("a", 1, 5, 1))
-        assert ss._to_document(twice) == ss._to_document(once)
+        assert server_state_file._to_document(twice) == server_state_file._to_document(once)
 
     def test_steps_leave_the_state_before_as_it_was(self, probed: ss.ServerState) -> None:
-        before = ss._to_document(probed)
+        before = server_state_file._to_document(probed)
         ss.with_update(probed, update("a", 2, 99, 9))
         ss.with_probe(probed, 2, {"a": reply("a", 2, [1, 1, 1, 1], [1, 1, 1, 1])})
         ss.finish_round(probed, entry(1), probe_every=1)
-        assert ss._to_document(probed) == before
+        assert server_state_file._to_document(probed) == before
 
     def test_another_base_or_bad_values_are_refused(self) -> None:
         with pytest.raises(AggregationError, match=r"Update of x refused\. It was trained on base"):
@@ -227,9 +227,9 @@ class TestFile:
     def test_round_trip(self, probed: ss.ServerState, tmp_path: Path) -> None:
         state = ss.finish_round(probed, entry(1), probe_every=2)
         path = tmp_path / "server.safetensors"
-        ss.save(state, path)
-        loaded = ss.load(path)
-        assert ss._to_document(loaded) == ss._to_document(state)
+        server_state_file.save(state, path)
+        loaded = server_state_file.load(path)
+        assert server_state_file._to_document(loaded) == server_state_file._to_document(state)
         assert (loaded.history, loaded.schema, loaded.federation) == (state.history, SCHEMA, state.federation)
         for name, record in state.sites.items():
             assert dataclasses.replace(loaded.sites[name], state=record.state) == record
@@ -243,99 +243,99 @@ class TestFile:
         state = heard(update("a", 1, 1, 1), update("b", 1, 1, 1))
         state = ss.with_probe(state, 1, {"a": reply("a", 1, [1], [1])})
         state = ss.with_probe(state, 2, {"b": reply("b", 2, [1], [1])})
-        ss.save(state, tmp_path / "state")
-        np.testing.assert_array_equal(ss.load(tmp_path / "state").distances.distance, [[0, math.inf], [math.inf, 0]])
+        server_state_file.save(state, tmp_path / "state")
+        np.testing.assert_array_equal(server_state_file.load(tmp_path / "state").distances.distance, [[0, math.inf], [math.inf, 0]])
 
     def test_a_new_federation(self, tmp_path: Path) -> None:
-        first, second = ss.load_or_new(tmp_path / "state", SCHEMA), ss.load_or_new(tmp_path / "state", SCHEMA)
+        first, second = server_state_file.load_or_new(tmp_path / "state", SCHEMA), server_state_file.load_or_new(tmp_path / "state", SCHEMA)
         assert first.federation != second.federation
         assert uuid.UUID(first.federation).version == 4
-        ss.save(first, tmp_path / "state")
-        assert ss.load_or_new(tmp_path / "state", SCHEMA).federation == first.federation
+        server_state_file.save(first, tmp_path / "state")
+        assert server_state_file.load_or_new(tmp_path / "state", SCHEMA).federation == first.federation
         with pytest.raises(ServerStateError, match="another state file"):
-            ss.load_or_new(tmp_path / "state", OTHER_BASE)
+            server_state_file.load_or_new(tmp_path / "state", OTHER_BASE)
 
     def test_the_snapshot_before_is_kept_and_is_the_remedy(self, tmp_path: Path) -> None:
         path = tmp_path / "state"
         first = heard(update("a", 1, 1, 1))
         second = ss.with_update(first, update("a", 2, 1, 2))
-        ss.save(first, path)
-        ss.save(second, path)
+        server_state_file.save(first, path)
+        server_state_file.save(second, path)
         path.write_bytes(path.read_bytes()[:-7])
         with pytest.raises(ServerStateError, match=r"state is damaged .* copy .*state\.previous to .*state"):
-            ss.load(path)
-        ss.previous_of(path).replace(path)
-        assert ss.load(path).sites["a"].last_round == 1
+            server_state_file.load(path)
+        server_state_file.previous_of(path).replace(path)
+        assert server_state_file.load(path).sites["a"].last_round == 1
 
     def test_a_damaged_file_never_becomes_the_snapshot(self, tmp_path: Path) -> None:
         path = tmp_path / "state"
         state = heard(update("a", 1, 1, 1))
-        ss.save(state, path)
-        ss.save(state, path)
+        server_state_file.save(state, path)
+        server_state_file.save(state, path)
         path.write_bytes(b"rubbish")
-        ss.save(state, path)
-        assert ss.load(ss.previous_of(path)).federation == ss.load(path).federation
+        server_state_file.save(state, path)
+        assert server_state_file.load(server_state_file.previous_of(path)).federation == server_state_file.load(path).federation
 
     def test_any_damage_is_noticed(self, probed: ss.ServerState, tmp_path: Path) -> None:
         path = tmp_path / "state"
-        ss.save(probed, path)
+        server_state_file.save(probed, path)
         data = path.read_bytes()
-        whole = ss._to_document(probed)
+        whole = server_state_file._to_document(probed)
         for position in range(0, len(data), 13):
             damaged = bytearray(data)
             damaged[position] ^= 0x10
             path.write_bytes(bytes(damaged))
             try:
-                loaded = ss.load(path)
+                loaded = server_state_file.load(path)
             except ServerStateError:
                 continue
             # White space of the container is outside the checksum: damage there changes nothing.
-            assert ss._to_document(loaded) == whole
+            assert server_state_file._to_document(loaded) == whole
         for length in range(0, len(data), 29):
             path.write_bytes(data[:length])
             with pytest.raises(ServerStateError):
-                ss.load(path)
+                server_state_file.load(path)
 
     def test_missing(self, tmp_path: Path) -> None:
         with pytest.raises(ServerStateError, match="no server state"):
-            ss.load(tmp_path / "state")
+            server_state_file.load(tmp_path / "state")
         (tmp_path / "state.previous").write_bytes(b"")
         with pytest.raises(ServerStateError, match=r"copy .*state\.previous"):
-            ss.load_or_new(tmp_path / "state", SCHEMA)
+            server_state_file.load_or_new(tmp_path / "state", SCHEMA)
 
     def test_a_newer_version_is_refused_and_left_alone(self, tmp_path: Path) -> None:
         path = tmp_path / "state"
-        document = json.dumps({"format": ss.FORMAT_VERSION + 1, "something": "new"})
+        document = json.dumps({"format": server_state_file.FORMAT_VERSION + 1, "something": "new"})
         path.write_bytes(safetensors.numpy.save({"x": np.zeros(1)}, {"document": document}))
         with pytest.raises(ServerStateVersionError, match="update FedSCA Label"):
-            ss.load(path)
+            server_state_file.load(path)
 
     @pytest.mark.parametrize("change", ["schema", "sites", "federation", "distance_sites", "history", "round"])
     def test_a_document_that_lacks_something_is_refused(self, probed: ss.ServerState, tmp_path: Path, change: str) -> None:
         """Even under a good checksum: written by other software."""
         path = tmp_path / "state"
-        ss.save(probed, path)
+        server_state_file.save(probed, path)
         tensors = safetensors.numpy.load(path.read_bytes())
-        document = ss._to_document(probed)
+        document = server_state_file._to_document(probed)
         del document[change]
         text = json.dumps(document)
-        path.write_bytes(safetensors.numpy.save(tensors, {"document": text, "sha256": ss._digest(text, tensors)}))
+        path.write_bytes(safetensors.numpy.save(tensors, {"document": text, "sha256": server_state_file._digest(text, tensors)}))
         with pytest.raises(ServerStateError, match="damaged"):
-            ss.load(path)
+            server_state_file.load(path)
 
     def test_a_failed_write_leaves_the_file_as_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "state"
         state = heard(update("a", 1, 1, 1))
-        ss.save(state, path)
+        server_state_file.save(state, path)
 
         def full_disk(_descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("os.fsync", full_disk)
         with pytest.raises(OSError, match="No space left"):
-            ss.save(ss.with_update(state, update("a", 2, 1, 2)), path)
+            server_state_file.save(ss.with_update(state, update("a", 2, 1, 2)), path)
         monkeypatch.undo()
-        assert ss.load(path).sites["a"].last_round == 1
+        assert server_state_file.load(path).sites["a"].last_round == 1
         assert sorted(item.name for item in tmp_path.iterdir()) == ["state"]
 
 
@@ -361,15 +361,15 @@ def test_a_file_of_format_1_is_read_and_written_anew(tmp_path: Path) -> None:
     old = Path(__file__).parents[1] / "data" / "server_state_version_1.safetensors"
     path = tmp_path / "server.safetensors"
     path.write_bytes(old.read_bytes())
-    state = ss.load_or_new(path, SCHEMA)
+    state = server_state_file.load_or_new(path, SCHEMA)
     assert (state.federation, state.round, state.next_probe) == ("11111111-2222-3333-4444-555555555555", 1, 3)
     north, south = state.sites["north"], state.sites["south"]
     np.testing.assert_array_equal(south.state.to_vector(), [2, 2, 3, 4, 5, 6])
     assert (north.cases, north.noise, north.probe_cases, north.wire) == (4, 0.0625, (2, 2), 1)
     assert state.distances.distance.tolist() == [[0, 0.125], [0.125, 0]]
     assert state.history[0].refused == {"west": "It is torn."}
-    ss.save(state, path)
+    server_state_file.save(state, path)
     with safe_open(path, framework="numpy") as file:
-        assert json.loads(file.metadata()["document"])["format"] == ss.FORMAT_VERSION
-    assert ss.load(path).sites["south"].cases == 5
-    assert ss.previous_of(path).read_bytes() == old.read_bytes()
+        assert json.loads(file.metadata()["document"])["format"] == server_state_file.FORMAT_VERSION
+    assert server_state_file.load(path).sites["south"].cases == 5
+    assert server_state_file.previous_of(path).read_bytes() == old.read_bytes()

@@ -11,12 +11,13 @@ import pytest
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
-from fed_backend import server_state, wire
+from fed_backend import server_state_file, wire
 from fed_backend.audit_anchors import anchors_told_by, server_log
-from fed_backend.exchange import Value
 from fed_backend.privacy import rule_from
 from fed_backend.run_config import FederationSettings
-from fed_backend.strategy import STATE_FILE, SgcaStrategy
+from fed_backend.server_state_file import STATE_FILE
+from fed_backend.site_answer import Value
+from fed_backend.strategy import SgcaStrategy
 from sam_adapters.audit_chain import GENESIS, verify
 from sam_adapters.schema import AdapterSchema
 from tests.fed_backend.toy_sites import FakeClock, ToyFederation, ToySite, lose, only, reports_of
@@ -37,7 +38,7 @@ def three_sites() -> list[ToySite]:
 
 
 def strategy_on(folder: Path, settings: FederationSettings = SETTINGS, clock: FakeClock | None = None) -> SgcaStrategy:
-    state = server_state.load_or_new(folder / STATE_FILE, SCHEMA)
+    state = server_state_file.load_or_new(folder / STATE_FILE, SCHEMA)
     return SgcaStrategy(state, settings, folder, run="7", clock=clock or FakeClock())
 
 
@@ -58,7 +59,7 @@ def test_the_report_says_all(tmp_path: Path) -> None:
     grid = ToyFederation(three_sites())
     strategy_on(tmp_path).start(grid, num_rounds=1)
     (report,) = reports_of(tmp_path)
-    state = server_state.load(tmp_path / STATE_FILE)
+    state = server_state_file.load(tmp_path / STATE_FILE)
     assert report["status"] == "finished"
     assert report["federation"] == state.federation
     assert (report["round"], report["run"], report["name"], report["schema"]) == (1, "7", "fedsca", SCHEMA.id)
@@ -142,7 +143,7 @@ def test_a_refused_update_is_reported_and_the_round_goes_on(
     assert (refusal["site"], refusal["phase"]) == ("C", "update")
     assert reason in refusal["reason"]
     assert set(report["verdicts"]) == {"A", "B"}
-    assert set(server_state.load(tmp_path / STATE_FILE).sites) == {"A", "B"}
+    assert set(server_state_file.load(tmp_path / STATE_FILE).sites) == {"A", "B"}
     a, _b, c = grid.sites
     assert (c.received, c.told) == ({}, [refusal["reason"]])
     assert set(a.received[1].weights) == {"A", "B"}
@@ -277,7 +278,7 @@ def test_it_waits_for_the_expected_sites_but_goes_on_with_a_quorum(tmp_path: Pat
 def test_rounds_go_on_after_a_restart(tmp_path: Path) -> None:
     grid = ToyFederation(three_sites())
     strategy_on(tmp_path).start(grid, num_rounds=1)
-    federation = server_state.load(tmp_path / STATE_FILE).federation
+    federation = server_state_file.load(tmp_path / STATE_FILE).federation
     late = ToyFederation(three_sites()[:2])  # C stays away, but what it sent is remembered
     strategy_on(tmp_path).start(late, num_rounds=1)
     first, second = reports_of(tmp_path)
@@ -285,7 +286,7 @@ def test_rounds_go_on_after_a_restart(tmp_path: Path) -> None:
     assert second["federation"] == first["federation"] == federation
     assert second["givers"] == ["A", "B", "C"]
     assert set(second["sites"]) == {"A", "B"}
-    state = server_state.load(tmp_path / STATE_FILE)
+    state = server_state_file.load(tmp_path / STATE_FILE)
     assert [entry.round for entry in state.history] == [1, 2]
     assert (state.sites["C"].last_round, state.sites["A"].last_round) == (1, 2)
 
@@ -311,7 +312,7 @@ def test_a_server_that_was_killed_runs_the_same_round_again(kind: str, tmp_path:
     assert again.sites[0].received[1].weights == pytest.approx({"A": 0.5, "B": 0.5})
     # A probe that was taken is not taken again.
     assert ("probe" in again.sites[0].asked) is (kind == "probe")
-    state = server_state.load(tmp_path / STATE_FILE)
+    state = server_state_file.load(tmp_path / STATE_FILE)
     assert [entry.round for entry in state.history] == [1]
     assert state.distances.probes.max() == 1
 

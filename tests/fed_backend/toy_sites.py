@@ -10,8 +10,9 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fed_backend import site_memory, wire
-from fed_backend.exchange import Value, fields_of, to_content
+from fed_backend.exchange import fields_of, to_content
 from fed_backend.in_process_grid import InProcessGrid, InProcessNode
+from fed_backend.site_answer import Value
 from fed_backend.site_memory import SiteMemory
 from sam_adapters.schema import AdapterSchema, AdapterState
 from tests.fed_backend.toys import SCHEMA

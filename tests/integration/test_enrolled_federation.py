@@ -25,7 +25,7 @@ from sam_adapters import atomic
 from sam_adapters.site_directory import SiteDirectory
 from tests.fed_backend.site_fixture import add_version, make_site
 from tests.fed_backend.toy_sites import reports_of
-from tests.integration.test_flower_round import FEDSCA, ROUND_SECONDS, STOP_SECONDS, process, wait_until_up
+from tests.integration.fedsca_processes import FEDSCA, ROUND_SECONDS, STOP_SECONDS, process, wait_until_up
 
 WAIT_SECONDS = 120.0
 

@@ -4,47 +4,18 @@ Ports are free ones, every wait has a deadline, and everything that was started 
 """
 
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
 import pytest
 
-from fed_backend import launch, server_state
+from fed_backend import launch, server_state_file
 from fed_backend.client_site import Member, site_schema
-from fed_backend.strategy import STATE_FILE
+from fed_backend.server_state_file import STATE_FILE
 from sam_adapters.registry import Registry
 from tests.fed_backend.site_fixture import add_version, make_site
 from tests.fed_backend.toy_sites import reports_of
-
-FEDSCA = [sys.executable, "-m", "fed_backend.cli"]
-UP_SECONDS, ROUND_SECONDS, STOP_SECONDS = 240.0, 480.0, 30.0
-
-
-@contextmanager
-def process(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A running `fedsca` command; at the end it and all its descendants are gone."""
-    with log.open("wb") as stream:
-        started = subprocess.Popen([*FEDSCA, *arguments], stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-    try:
-        yield started
-    finally:
-        family = [psutil.Process(started.pid), *psutil.Process(started.pid).children(recursive=True)] if started.poll() is None else []
-        started.terminate()
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        for one in alive:
-            one.kill()
-        started.wait(STOP_SECONDS)
-
-
-def wait_until_up(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + UP_SECONDS
-    while not launch.answers("127.0.0.1", port, seconds=0.2):
-        assert server.poll() is None, log.read_text(encoding="utf-8")
-        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+from tests.integration.fedsca_processes import FEDSCA, ROUND_SECONDS, process, wait_until_up
 
 
 @pytest.mark.slow
@@ -76,7 +47,7 @@ def test_one_round_over_real_processes(tmp_path: Path) -> None:
     (report,) = reports_of(state)
     assert (report["status"], report["refusals"]) == ("finished", []), output
     assert report["givers"] == ["A", "B"]
-    assert server_state.load(state / STATE_FILE).round == 1
+    assert server_state_file.load(state / STATE_FILE).round == 1
     for site in sites:
         name = site.root.name
         verdict = report["verdicts"][name]

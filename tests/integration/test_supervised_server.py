@@ -16,18 +16,18 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from fed_backend import launch, server_state
+from fed_backend import launch, server_state_file
 from fed_backend.cli.federation import server_app
 from fed_backend.schedule import book as books
 from fed_backend.schedule.example import example
 from fed_backend.schedule.leftovers import leftovers
 from fed_backend.schedule.round_outcome import run_at_work
 from fed_backend.schedule.supervisor import is_supervised
-from fed_backend.strategy import STATE_FILE
+from fed_backend.server_state_file import STATE_FILE
 from sam_adapters import atomic
 from sam_adapters.adapters import AdapterSettings, adapter_schema
 from tests.fed_backend.toy_sites import reports_of
-from tests.integration.test_flower_round import FEDSCA
+from tests.integration.fedsca_processes import FEDSCA
 
 WAIT_SECONDS = 240.0
 
@@ -132,5 +132,5 @@ def test_rounds_go_on_by_themselves_whatever_is_killed(tmp_path: Path) -> None:
         assert not launch.answers("127.0.0.1", port)
 
     assert [(report["round"], report["status"]) for report in reports_of(state)] == [(1, "skipped"), (2, "skipped"), (3, "skipped")]
-    assert server_state.load(state / STATE_FILE).round == 3
-    assert server_state.load(state / STATE_FILE).schema == schema
+    assert server_state_file.load(state / STATE_FILE).round == 3
+    assert server_state_file.load(state / STATE_FILE).schema == schema

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_backend import server_state, wire
-from fed_backend.federated_round import FederatedRound, SiteAnswer
+from fed_backend import server_state, server_state_file, wire
+from fed_backend.federated_round import FederatedRound
 from fed_backend.run_config import FederationSettings
+from fed_backend.site_answer import SiteAnswer
 from sam_adapters.schema import AdapterState
 from tests.fed_backend.toys import FULL_SIZE
 
@@ -57,16 +58,16 @@ def make_state_folder(folder: Path, sites: list[VirtualSite] | None = None, *, r
     random = np.random.default_rng(5)
     for number in range(1, rounds + 1):
         state = _one_round(folder, state, settings, sites, number, random, privacy=privacy)
-    server_state.save(state, folder / "server.safetensors")
+    server_state_file.save(state, folder / server_state_file.STATE_FILE)
     (folder / "schedule.json").write_text(json.dumps({"next_round": NEXT.isoformat()}), encoding="utf-8")
     return folder
 
 
 def add_round(folder: Path, number: int) -> None:
     """Another round in a folder of `make_state_folder`."""
-    state, settings = server_state.load(folder / "server.safetensors"), FederationSettings.load(folder)
+    state, settings = server_state_file.load(folder / server_state_file.STATE_FILE), FederationSettings.load(folder)
     after = _one_round(folder, state, settings, five_sites(), number, np.random.default_rng(number), privacy=True)
-    server_state.save(after, folder / "server.safetensors")
+    server_state_file.save(after, folder / server_state_file.STATE_FILE)
 
 
 def _one_round(

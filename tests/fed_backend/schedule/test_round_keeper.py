@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fed_backend import server_state
+from fed_backend import server_state, server_state_file
 from fed_backend.round_report import RoundReport, read_round, round_files
 from fed_backend.schedule import book as books
 from fed_backend.schedule.book import LastRound
@@ -85,10 +85,10 @@ class Bench:
     def federation_does(self, number: int, *, report: str = "finished") -> None:
         """What a run leaves when it has done round `number`."""
         path = self.folder / STATE_FILE
-        state = server_state.load_or_new(path, SCHEMA)
+        state = server_state_file.load_or_new(path, SCHEMA)
         assert state.round == number - 1, "a round was counted twice"
         entry = RoundEntry(round=number, run="1", finished="2026-01-01T12:00:00+00:00", heard=(), refused={}, probed=(), clipped={})
-        server_state.save(server_state.finish_round(state, entry, probe_every=1), path)
+        server_state_file.save(server_state.finish_round(state, entry, probe_every=1), path)
         told = RoundReport("id", "north", number, "1", "base", "schema")
         if report != "running":
             told.end("finished" if report == "finished" else "skipped", "" if report == "finished" else "Too few.")
