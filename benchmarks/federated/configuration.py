@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.federated.spoiler import HONEST, KINDS
 from sam_adapters.errors import SettingError
 
 
@@ -28,6 +29,8 @@ class Configuration:
         newcomer_cases: … with so many labelled training cases; 0: none, and then none to validate either.
         privacy_noise: noise multiplier of the federation's privacy rule; 0 for none. The budget is wide enough for every round.
         privacy_clip: its clipping norm.
+        spoiler_site: this site shares spoiled adapters ("" for none) …
+        spoiler: … in this way, one of `spoiler.KINDS`; "" for honestly. It takes whatever it likes, and its own Dice is nobody's concern.
         inverted_site: this site's images are shown with black and white exchanged ("" for none).
     """
 
@@ -52,6 +55,8 @@ class Configuration:
     small_site: str = ""
     small_cases: int = 0
     inverted_site: str = ""
+    spoiler_site: str = ""
+    spoiler: str = ""
     newcomer_site: str = ""
     newcomer_cases: int = 0
     privacy_noise: float = 0.0
@@ -134,5 +139,9 @@ EXPERIMENTS: dict[str, Any] = {
     ],
     "privacy": lambda sites: _vary("privacy_noise", (0.0, 0.002, 0.02, 0.5)),
     "guest": lambda sites: [Arm(MAIN, {}, CORE)],
+    "spoiler": lambda sites: [
+        Arm(f"{sites[-1]}: {kind or 'honest'}", {"spoiler_site": sites[-1], "spoiler": kind}, ("fedsca-gate", "fedavg-shared"))
+        for kind in (HONEST, *KINDS)
+    ],
     "inverted": lambda sites: [Arm(f"{sites[0]} inverted", {"inverted_site": sites[0]}, CORE)],
 }

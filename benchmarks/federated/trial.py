@@ -30,6 +30,7 @@ from benchmarks.federated.local_norms import NORMS_FILE
 from benchmarks.federated.product_round import active_folder, copy_federation, run_round, take_tuned
 from benchmarks.federated.scoring import FILLED, TestCase, read_test_case, score_filled
 from benchmarks.federated.sharing import Shared, average, average_products
+from benchmarks.federated.spoiler import spoil
 from benchmarks.federated.workbench import Workbench, new_folder, site_settings
 from fed_backend.run_config import FederationSettings
 from sam_adapters.cases import LabelledCase, labelled_cases, split_cases
@@ -143,6 +144,7 @@ class Trial:
         if self.method == "pooled":
             return self._pooled(number, out)
         tuned, about = self._tuned_sites(number)
+        tuned = {site: self._shared_as(site, folder, number, out) for site, folder in tuned.items()}
         written = {site: out / site for site in tuned}
         if self.method == "local":
             for site, folder in tuned.items():
@@ -186,6 +188,14 @@ class Trial:
         untuned = {site: self._bench.untuned(self._settings[site]) for site in self._members(number) if site not in found}
         return {site: untuned[site] if site in untuned else found[site].folder for site in self._members(number)}, about
 
+    def _shared_as(self, site: str, tuned: Path, number: int, out: Path) -> Path:
+        """What the site shares: what it tuned, unless it is the one that spoils."""
+        wanted = self.configuration
+        if site != wanted.spoiler_site or not wanted.spoiler:
+            return tuned
+        first = self._round(1) / "spoiled" if number > 1 else None
+        return spoil(wanted.spoiler, tuned, first, out / "spoiled", seed=self.seed, number=number)
+
     def _pooled(self, number: int, out: Path) -> tuple[dict[str, Path | None], dict[str, Any]]:
         """All cases in one place, with as many steps as all sites together have."""
         first = next(iter(self._hospitals))
@@ -217,7 +227,8 @@ class Trial:
                 continue
             tuned = self._bench.tuned(settings, start, cases, seed=self._tuning_seed(name, number), steps=self.configuration.steps)
             seconds[name] = round(tuned.seconds, 2)
-            verdicts[name] = {"tuning": take_tuned(site, settings, tuned.folder, len(cases), gate=gate)}
+            folder = self._shared_as(name, tuned.folder, number, out)
+            verdicts[name] = {"tuning": take_tuned(site, settings, folder, len(cases), gate=gate and folder == tuned.folder)}
         done = run_round(sites, home / "server", self._federation(len(sites)), gate=gate)
         for name, verdict in done.verdicts.items():
             verdicts[name] = verdicts.get(name, {}) | verdict
