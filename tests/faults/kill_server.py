@@ -13,7 +13,7 @@ JUDGED = Moment(CLIENT_APP, "import", r"^sam_adapters\.gate$")
 STATE = r"-> .*/server\.safetensors$"
 FIRST_SAVE = Moment(SERVER_APP, "os.rename", STATE)
 LAST_SAVE = Moment(SERVER_APP, "os.rename", STATE, skip=1)
-REPORT = Moment(SERVER_APP, "os.rename", r"-> .*/round-\d+\.json$", skip=1)
+REPORT = Moment(SERVER_APP, "os.rename", r"-> .*/round-\d+\.json$", skip=2)
 SMALL, LARGE = ("A", "B"), ("P", "Q")
 MOMENTS = {
     "before the update": (UPDATE, SMALL),
