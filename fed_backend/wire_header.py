@@ -68,7 +68,7 @@ def largest(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 def at_most_named(weights: Mapping[str, float]) -> dict[str, float]:
-    """For sites of version 1, which read `MAX_SITES` names whose weights sum to 1: the largest, scaled. They only say whom a mixture is of."""
+    """For sites of version 1, which read `MAX_SITES` names whose weights sum to 1: the largest, scaled. For people to read."""
     if len(weights) <= MAX_SITES:
         return dict(weights)
     kept = dict(sorted(weights.items(), key=lambda item: (-item[1], item[0]))[:MAX_SITES])
