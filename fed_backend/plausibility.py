@@ -27,6 +27,8 @@ HALF_DIFFERENCE = 1e-3
 AGAINST_OWN_PROBE = 0.3
 WITH_OWN_PROBE = 0.05
 WITH_OTHERS = 0.04
+USUAL = 0.12
+"""Only where sites agree this much with their hearers is it telling that one does not: adapters of few steps agree with nobody's."""
 HEARD = 0.2
 """Of an equal share of a mixture: who gets less of a site is not asked about it."""
 WITH_OWN_HISTORY = 0.3
@@ -53,6 +55,7 @@ class Evidence:
 
     Attributes:
         others: median cosine with the adapters of the sites that would hear it.
+        usual: median of the other sites' `others`.
         gradient: cosine of its own mean gradient with its displacement from the base, or from the common state if that is smaller: an
             update that helps is negative here.
         against: the same with the displacement from the common state: an update that harms the very cases that it stands on is positive.
@@ -60,6 +63,7 @@ class Evidence:
     """
 
     others: float
+    usual: float
     gradient: float
     against: float
     history: float
@@ -184,6 +188,12 @@ def agreement_with_hearers(sketched: Mapping[str, FloatArray], weights: Mapping[
     return result
 
 
+def usual_agreement(agreement: Mapping[str, float], site: str) -> float:
+    """Median of the other sites' `agreement_with_hearers`; NaN with fewer than two that have one."""
+    known = [value for name, value in agreement.items() if name != site and not np.isnan(value)]
+    return float(np.median(known)) if len(known) >= MIN_OTHERS - 1 else float("nan")
+
+
 def agreement_with_probe(update: NDArray[np.floating], halves: Halves) -> tuple[float, float]:
     """`Evidence.gradient` and `Evidence.against` of an update projected like the probe, (p,)."""
     gradient = (np.asarray(halves.a, np.float64) + np.asarray(halves.b, np.float64)) / 2
@@ -195,8 +205,8 @@ def check_evidence(evidence: Evidence, probe_size: int) -> str | None:
     """Whether an update works against its own probe, or nothing at all speaks for it.
 
     Refused is an update of which its own gradient says that it harms its own cases; and one that agrees with none of the other
-    sites' adapters, its own
-    gradient, and its own past, as far as there are any to compare with: at least one of the last two must be there.
+    sites' adapters, its own gradient, and its own past, as far as there are any to compare with: at least one of the last two must be
+    there, and the others must agree with each other (`USUAL`). In the first rounds of short tunings nobody's adapters agree with anybody's.
     """
     chance = 1 / np.sqrt(probe_size)
     if evidence.against > max(AGAINST_OWN_PROBE, 5 * chance):
@@ -210,10 +220,11 @@ def check_evidence(evidence: Evidence, probe_size: int) -> str | None:
         evidence.history >= WITH_OWN_HISTORY,
     )
     unknown = np.isnan(evidence.others) or (np.isnan(evidence.gradient) and np.isnan(evidence.history))
-    if unknown or any(speaks):
+    if unknown or not evidence.usual >= USUAL or any(speaks):
         return None
     return (
-        f"It agrees with nothing: neither with the other sites' adapters (median cosine {evidence.others:+.3f}), nor with its own gradient "
+        f"It agrees with nothing: neither with the other sites' adapters (median cosine {evidence.others:+.3f}, "
+        f"theirs {evidence.usual:+.3f}), nor with its own gradient "
         f"({_number(evidence.gradient)}), nor with its own past ({_number(evidence.history)})."
     )
 

@@ -96,7 +96,7 @@ class RoundJudge:
         others = plausibility.agreement_with_hearers(plausibility.sketches(states, probe_seed), weights)
         found = {}
         for site in judged:
-            evidence = self._evidence(site, states[site], others[site], probe_seed)
+            evidence = self._evidence(site, states[site], others, probe_seed)
             reason = plausibility.check_evidence(evidence, self._probe_size(site))
             if reason:
                 found[site] = reason
@@ -126,14 +126,14 @@ class RoundJudge:
 
         self._change(step)
 
-    def _evidence(self, site: str, state: AdapterState, others: float, probe_seed: int) -> Evidence:
+    def _evidence(self, site: str, state: AdapterState, agreement: Mapping[str, float], probe_seed: int) -> Evidence:
         halves, past = self._halves.get(site), self._past.get(site)
         gradient, against = math.nan, math.nan
         if halves is not None and state.to_vector().any():
             projected = project(state.to_vector(), seed=probe_seed, size=len(halves.a))
             gradient, against = plausibility.agreement_with_probe(projected, halves)
         history = math.nan if past is None else plausibility.cosine(state.to_vector(), past.to_vector())
-        return Evidence(others, gradient, against, history)
+        return Evidence(agreement[site], plausibility.usual_agreement(agreement, site), gradient, against, history)
 
     def _probe_size(self, site: str) -> int:
         return len(self._halves[site].a) if site in self._halves else plausibility.SKETCH_SIZE

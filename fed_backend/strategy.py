@@ -112,6 +112,7 @@ class SgcaStrategy(Strategy):  # type: ignore[misc]  # flwr is not followed by t
             messages = list(self.configure_evaluate(number))
             report.save(self._folder)
             self.aggregate_evaluate(number, self._ask(grid, messages, settings.mixture_seconds))
+        report.save(self._folder)  # before the state says that the round is behind it: a kill in between loses no verdict
         current.finish()
         return self._close()
 

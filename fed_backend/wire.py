@@ -43,6 +43,7 @@ from fed_backend.wire_header import (
     REFERENCE_DIGITS,
     WIRE_VERSION,
     Kind,
+    at_most_named,
     canonical,
     check_layout,
     expect,
@@ -203,16 +204,17 @@ def encode_mixture(message: Mixture, coding: Coding | None = None) -> bytes:
 
     Raises as `encode_update`.
     """
+    weights = {name: float(weight) for name, weight in message.weights.items() if weight != 0}
     header: dict[str, Any] = {
         "site": message.site,
         "round": message.round,
         "newcomer": message.newcomer,
-        "weights": {name: float(weight) for name, weight in message.weights.items() if weight != 0},
+        "weights": at_most_named(weights),
         **_layout(message.state.schema),
     }
     if coding is not None:
         header["acknowledged"] = message.acknowledged
-        header["weights"] = largest(header["weights"])
+        header["weights"] = largest(weights)
     return _encode_state("mixture", header, message.state, coding)
 
 

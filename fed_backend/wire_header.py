@@ -67,6 +67,15 @@ def largest(weights: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(weights.items(), key=lambda item: (-item[1], item[0]))[:MAX_NAMED])
 
 
+def at_most_named(weights: Mapping[str, float]) -> dict[str, float]:
+    """For sites of version 1, which read `MAX_SITES` names whose weights sum to 1: the largest, scaled. For people to read."""
+    if len(weights) <= MAX_SITES:
+        return dict(weights)
+    kept = dict(sorted(weights.items(), key=lambda item: (-item[1], item[0]))[:MAX_SITES])
+    total = sum(kept.values())
+    return {name: weight / total for name, weight in kept.items()}
+
+
 def _are_largest_weights(value: Any) -> bool:
     """As `_are_weights`, but where as many sites as can be named are, the rest of the weight may be with others."""
     if not isinstance(value, dict) or len(value) != MAX_NAMED:

@@ -51,7 +51,7 @@ COMMANDS = (
     LazyCommand("users", "Users of a hospital's server: add, list, remove, password, roles.", "fed_backend.cli.handed_on", "users_app"),
     LazyCommand("doctor", "Say what is installed, what is missing and how to get it.", "fed_backend.cli.doctor", "doctor"),
     LazyCommand("adapters", "A site's versions: list, show, activate, roll back, export.", "fed_backend.cli.adapters", "adapters_app"),
-    LazyCommand("bench", "Measure: how fast clicks are answered, how many a case takes, a soak.", "fed_backend.cli.bench", "bench_app"),
+    LazyCommand("bench", "Measure: clicks, a soak, and whether the federation helps.", "fed_backend.cli.bench", "bench_app"),
     LazyCommand("audit", "Audit logs of site and server: verify their hash chain.", "fed_backend.cli.audit", "audit_app"),
     LazyCommand("server", "The federation's server: SuperLink, SGCA and rounds.", "fed_backend.cli.federation", "server_app"),
     LazyCommand("site", "A hospital's side of the federation: join, status.", "fed_backend.cli.federation", "site_app"),

@@ -1,7 +1,7 @@
-"""Keeps the SuperLink running, its list of nodes in line with the roster, and its certificate the one on the disk.
+"""Keeps the SuperLink running and answering, its list of nodes in line with the roster, and its certificate the one on the disk.
 
 The SuperLink reads its certificate when it starts: when the files have changed and form a pair, it is started again, between rounds.
-Sites connect anew by themselves.
+Sites connect anew by themselves. One that hangs (see `pulse`) is killed and started again like one that ended.
 
 Threads: the main thread calls everything here. Bringing the nodes in line takes seconds and runs in a thread of its own, at most one at a
 time, which shares nothing but its result; it is a daemon, and what it leaves undone is done at the next start.
@@ -17,6 +17,7 @@ from pathlib import Path
 from fed_backend import launch
 from fed_backend.schedule.clock import Clock
 from fed_backend.schedule.kept_process import KeptProcess
+from fed_backend.schedule.pulse import Pulse
 from fed_backend.schedule.server_plan import ServerPlan
 from sam_adapters.errors import FedscaError
 
@@ -35,6 +36,7 @@ class SuperLinkKeeper:
         plan: how it is started.
         process: keeps the process.
         synchronise: brings its nodes in line with the roster; returns sentences.
+        pulse: whether it still answers.
         reachable: whether something accepts connections at host and port.
         up: whether it was reached since its start.
     """
@@ -43,6 +45,7 @@ class SuperLinkKeeper:
     process: KeptProcess
     clock: Clock
     synchronise: Callable[[], Sequence[str]]
+    pulse: Pulse
     reachable: Callable[[str, int], bool] = lambda host, port: launch.answers(host, port, seconds=0.2)
     up: bool = False
     _started_with: Stamps = ()
@@ -68,6 +71,11 @@ class SuperLinkKeeper:
             self.up = False
         elif self.process.child is not None and not self.up:
             self._look()
+        elif self.up and self.pulse.hangs():
+            log.error("The SuperLink hangs: it is killed and started again.")
+            self.up = False
+            self.process.stop(0)
+            return True
         elif self.up:
             self._keep_nodes()
             if idle:
@@ -82,6 +90,7 @@ class SuperLinkKeeper:
     def _look(self) -> None:
         if self.reachable(self.plan.host, self.plan.port):
             self.up = True
+            self.pulse.forget()
             log.info("The SuperLink answers on %s.", self.plan.address.address)
             self._sync_at = self.clock.monotonic() if self.plan.enrolled else None
 

@@ -6,8 +6,8 @@ Processes: the supervisor starts the SuperLink, one process a round and the page
 All are tied to it (`tether`): when it is killed they end too, and what is left of them is found and ended by the next start
 (`leftovers`). It holds <state>/supervisor.lock while it lives, so a state folder never has two.
 
-Threads: one, which does everything below by turns, each turn taking milliseconds; see `superlink_keeper` for the one exception. Signals
-only write a byte to a pipe on which that thread waits.
+Threads: one, which does everything below by turns, each turn taking milliseconds; see `superlink_keeper` and `pulse` for the exceptions.
+Signals only write a byte to a pipe on which that thread waits.
 
 SIGTERM and SIGINT stop it: no round begins any more, a running one may go on for `stop_seconds` (a second signal ends that), then
 everything is ended. An interrupted round is taken up by the next start.
@@ -32,6 +32,7 @@ from fed_backend.schedule.clock import Clock, SystemClock
 from fed_backend.schedule.configuration import Configuration, load_configuration
 from fed_backend.schedule.kept_process import KeptProcess
 from fed_backend.schedule.leftovers import end_leftovers
+from fed_backend.schedule.pulse import Pulse, speaks
 from fed_backend.schedule.round_keeper import RoundKeeper
 from fed_backend.schedule.server_plan import page_argv, plain_environment, server_plan
 from fed_backend.schedule.superlink_keeper import SuperLinkKeeper
@@ -133,6 +134,7 @@ def build(configuration: Configuration, start: Starter | None = None, clock: Clo
             process=KeptProcess("The SuperLink", plan.argv, plan.environment, starter, ticking),
             clock=ticking,
             synchronise=lambda: SuperLinkNodes(state).synchronise().sentences,
+            pulse=Pulse("The SuperLink", lambda: speaks(plan.host, plan.port, tls=bool(plan.watched)), ticking),
         ),
         rounds=RoundKeeper(
             state=state,

@@ -4,8 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
-from fed_backend.server_state_file import previous_of
-from fed_backend.server_state_file import STATE_FILE
+from fed_backend.server_state_file import STATE_FILE, previous_of
 from sam_adapters.registry import Registry
 from tests.faults.disk import fedsca, one_sentence
 from tests.faults.fault import Seen, fault, recovered

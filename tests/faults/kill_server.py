@@ -13,7 +13,7 @@ JUDGED = Moment(CLIENT_APP, "import", r"^sam_adapters\.gate$")
 STATE = r"-> .*/server\.safetensors$"
 FIRST_SAVE = Moment(SERVER_APP, "os.rename", STATE)
 LAST_SAVE = Moment(SERVER_APP, "os.rename", STATE, skip=1)
-REPORT = Moment(SERVER_APP, "os.rename", r"-> .*/round-\d+\.json$", skip=1)
+REPORT = Moment(SERVER_APP, "os.rename", r"-> .*/round-\d+\.json$", skip=2)
 SMALL, LARGE = ("A", "B"), ("P", "Q")
 MOMENTS = {
     "before the update": (UPDATE, SMALL),
@@ -59,3 +59,17 @@ def _register() -> None:
 
 
 _register()
+
+
+@fault("the SuperLink hangs before the update", "kill")
+def _(federation: Federation) -> Seen:
+    """It keeps its port and the connections, and answers nobody."""
+    reached = federation.moments.hold(UPDATE)
+    federation.ask()
+    reached.wait()
+    for process in federation.processes(VICTIMS["SuperLink"]):
+        process.suspend()
+    begun = time.monotonic()
+    reached.release()
+    how, took = recovered(federation, begun)
+    return Seen(f"It was found hanging, killed and started again; {how}.", took)

@@ -81,6 +81,13 @@ def test_who_is_heard_by_nobody_is_not_asked_to_agree_and_groups_are_asked_about
     assert all(value == pytest.approx(0.5, abs=0.06) for value in found.values())
 
 
+def test_the_usual_agreement_is_that_of_the_others() -> None:
+    found = {"A": 0.1, "B": 0.3, "C": 0.2, "D": -0.5, "E": nan}
+    assert plausibility.usual_agreement(found, "D") == pytest.approx(0.2)
+    assert plausibility.usual_agreement(found, "B") == pytest.approx(0.1)
+    assert np.isnan(plausibility.usual_agreement({"A": 0.1, "B": nan, "C": 0.2}, "A"))
+
+
 def test_agreement_with_the_own_probe_by_hand() -> None:
     # gradient (1, 0); from the base (-1, 1): cos -0.71; from the common state (-2, 0): (1, 1), cos +0.71
     one = Halves(np.array([1.0, 0.5]), np.array([1.0, -0.5]), np.array([-2.0, 0.0]))
@@ -91,15 +98,17 @@ def test_agreement_with_the_own_probe_by_hand() -> None:
 @pytest.mark.parametrize(
     ("evidence", "said"),
     [
-        (Evidence(0.2, -0.1, -0.05, 0.8), None),
-        (Evidence(0.2, 0.07, 0.1, nan), None),  # seen on real images: only the others speak for it
-        (Evidence(0.0, -0.1, 0.0, nan), None),  # only its own gradient does
-        (Evidence(0.0, 0.0, 0.0, 0.8), None),  # only its own past does
-        (Evidence(nan, 0.1, 0.1, nan), None),  # too few others
-        (Evidence(0.0, nan, nan, nan), None),  # a first update without a probe
-        (Evidence(0.0, 0.01, 0.02, nan), "agrees with nothing"),
-        (Evidence(-0.2, nan, nan, 0.1), "agrees with nothing"),
-        (Evidence(0.3, 0.2, 0.5, 0.9), "works against its own probe"),
+        (Evidence(0.2, 0.5, -0.1, -0.05, 0.8), None),
+        (Evidence(0.2, 0.5, 0.07, 0.1, nan), None),  # seen on real images: only the others speak for it
+        (Evidence(0.0, 0.5, -0.1, 0.0, nan), None),  # only its own gradient does
+        (Evidence(0.0, 0.5, 0.0, 0.0, 0.8), None),  # only its own past does
+        (Evidence(nan, 0.5, 0.1, 0.1, nan), None),  # too few others
+        (Evidence(0.0, 0.5, nan, nan, nan), None),  # a first update without a probe
+        (Evidence(0.0, 0.06, 0.01, 0.02, nan), None),  # seen on real images tuned for one step: nobody agrees with anybody yet
+        (Evidence(0.0, nan, 0.01, 0.02, nan), None),  # whether the others agree is not known
+        (Evidence(0.0, 0.5, 0.01, 0.02, nan), "agrees with nothing"),
+        (Evidence(-0.2, 0.5, nan, nan, 0.1), "agrees with nothing"),
+        (Evidence(0.3, 0.5, 0.2, 0.5, 0.9), "works against its own probe"),
     ],
 )
 def test_one_thing_that_speaks_for_an_update_is_enough(evidence: Evidence, said: str | None) -> None:
@@ -108,5 +117,5 @@ def test_one_thing_that_speaks_for_an_update_is_enough(evidence: Evidence, said:
 
 
 def test_a_short_projection_is_believed_less() -> None:
-    assert plausibility.check_evidence(Evidence(0.2, 0.1, 0.4, 0.5), 4096)
-    assert plausibility.check_evidence(Evidence(0.2, 0.1, 0.4, 0.5), 64) is None
+    assert plausibility.check_evidence(Evidence(0.2, 0.5, 0.1, 0.4, 0.5), 4096)
+    assert plausibility.check_evidence(Evidence(0.2, 0.5, 0.1, 0.4, 0.5), 64) is None

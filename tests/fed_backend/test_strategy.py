@@ -317,6 +317,18 @@ def test_a_server_that_was_killed_runs_the_same_round_again(kind: str, tmp_path:
     assert state.distances.probes.max() == 1
 
 
+def test_a_server_killed_after_the_round_but_before_its_report_has_the_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(_: SgcaStrategy) -> None:
+        raise Killed
+
+    monkeypatch.setattr(SgcaStrategy, "_close", kill)
+    with pytest.raises(Killed):
+        strategy_on(tmp_path).start(ToyFederation(three_sites()), num_rounds=1)
+    assert server_state_file.load(tmp_path / STATE_FILE).round == 1
+    (report,) = reports_of(tmp_path)
+    assert sorted(report["verdicts"]) == ["A", "B", "C"]
+
+
 def test_probes_follow_the_schedule(tmp_path: Path) -> None:
     settings = FederationSettings(**{**vars(SETTINGS), "probe_every": 2})
     grid = ToyFederation(three_sites())

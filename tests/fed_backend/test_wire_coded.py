@@ -111,6 +111,13 @@ class TestRoundTrip:
         assert sorted(named) == [f"site-{index:04}" for index in range(1000 - wire.MAX_NAMED, 1000)]
         assert named["site-0999"] == weights["site-0999"]
 
+    def test_a_site_of_version_1_is_told_of_as_many_as_it_can_read(self) -> None:
+        weights = {f"site-{index:04}": 2 * (index + 1) / (1000 * 1001) for index in range(1000)}
+        named = wire.decode_mixture(wire.encode_mixture(wire.Mixture("site-0000", 1, KNOWN, weights)), SCHEMA).weights
+        assert sorted(named) == [f"site-{index:04}" for index in range(1000 - wire.MAX_SITES, 1000)]
+        assert sum(named.values()) == pytest.approx(1)
+        assert named["site-0999"] / named["site-0500"] == pytest.approx(1000 / 501)
+
     @EVERY_MESSAGE
     def test_version_and_kind(self, data: bytes, decode: Callable[[bytes], object]) -> None:
         decode(data)

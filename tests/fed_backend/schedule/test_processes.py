@@ -18,6 +18,7 @@ from fed_backend.schedule.child import ProcessStarter
 from fed_backend.schedule.configuration import load_configuration
 from fed_backend.schedule.kept_process import KeptProcess
 from fed_backend.schedule.leftovers import end_leftovers, leftovers
+from fed_backend.schedule.pulse import SILENT_QUESTIONS, Pulse
 from fed_backend.schedule.server_plan import ServerPlan, page_argv, server_plan
 from fed_backend.schedule.superlink_keeper import SuperLinkKeeper, pair_problem
 from fed_backend.schedule.supervisor import LOCK_FILE, is_supervised, run
@@ -113,11 +114,12 @@ class KeeperBench:
     def __init__(self, folder: Path) -> None:
         self.certificate, self.key = write_certificate(folder)
         self.clock, self.players, self.synchronised = HandClock(), Players(), 0
-        self.listens, self.refuses = False, False
+        self.listens, self.refuses, self.speaks = False, False, True
         watched = (self.certificate, self.certificate, self.key)  # it is its own authority
         plan = ServerPlan(["superlink"], {}, "127.0.0.1", 9092, watched[0], watched, enrolled=True)
         process = KeptProcess("The SuperLink", plan.argv, {}, self.players, self.clock)
-        self.keeper = SuperLinkKeeper(plan, process, self.clock, self._synchronise, lambda *_: self.listens)
+        pulse = Pulse("The SuperLink", lambda: self.speaks, self.clock)
+        self.keeper = SuperLinkKeeper(plan, process, self.clock, self._synchronise, pulse, lambda *_: self.listens)
 
     def _synchronise(self) -> list[str]:
         self.synchronised += 1
@@ -162,6 +164,27 @@ def test_a_lost_superlink_is_told_and_started_again(bench: KeeperBench) -> None:
     bench.clock.forward(1.0)
     assert not bench.keeper.tick(idle=True)
     assert len(bench.players.started) == 2
+
+
+def test_a_superlink_that_hangs_is_killed_and_started_again(bench: KeeperBench) -> None:
+    bench.listens = True
+    for _ in range(3):
+        bench.keeper.tick(idle=True)
+    bench.speaks = False
+
+    def lost() -> bool:
+        bench.clock.forward(superlink_keeper.SYNC_AGAIN_SECONDS)
+        return bench.keeper.tick(idle=False)
+
+    wait_until(lost)
+    assert not bench.keeper.up
+    assert bench.players.started[0].code is not None
+    bench.speaks = True
+    bench.keeper.tick(idle=True)
+    assert len(bench.players.started) == 2
+    for _ in range(10 * SILENT_QUESTIONS):
+        bench.clock.forward(superlink_keeper.SYNC_AGAIN_SECONDS)
+        assert not bench.keeper.tick(idle=True)
 
 
 def test_a_renewed_certificate_is_taken_between_rounds(bench: KeeperBench, tmp_path: Path) -> None:

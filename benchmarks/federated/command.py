@@ -1,0 +1,197 @@
+"""Does the federation help? Every method on the same hospitals, with the same base, order of cases and budget.
+
+    fedsca bench federated --root DIR --out F.json [--preset cpu|full] [--experiment NAME] [--methods A,B] [--seeds 0,1,2] [--rounds R]
+
+DIR holds <site>/studies and <site>/split.json. The same command again goes on where it was stopped; finished rounds are kept in the work
+folder. Experiments of one budget on the same hospitals can share a work folder: what one has tuned and scored the other need not.
+Test cases are used for the figures only. `fedsca bench report F.json` makes tables and plots of the result.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+
+import torch
+
+from benchmarks.federated.configuration import EXPERIMENTS, PRESETS, Arm, Configuration, arms
+from benchmarks.federated.hospitals import Hospital, find_hospitals, read_hospital, test_cases, training_cases, validation_cases
+from benchmarks.federated.trial import METHODS, Trial
+from benchmarks.federated.workbench import Workbench
+from benchmarks.machine import machine
+from sam_adapters import atomic
+from sam_adapters.errors import FedscaError, SettingError
+from sam_adapters.file_lock import try_lock
+
+SCHEMA_VERSION = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing and write the result after every round."""
+    options = _parser().parse_args(arguments)
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    try:
+        run = Run(options)
+        with _alone(run.work):
+            run.go()
+    except FedscaError as error:
+        sys.exit(f"{error}")
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Be the only benchmark in the work folder.
+
+    Raises:
+        SettingError: there is another.
+    """
+    with (work / "bench.lock").open("w", encoding="utf-8") as stream:
+        if not try_lock(stream.fileno()):
+            raise SettingError(f"Another benchmark uses {work}: wait for its end, or name another --work.")
+        yield
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fedsca bench federated", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, required=True, help="folder of hospitals")
+    parser.add_argument("--out", type=Path, required=True, help="result file")
+    parser.add_argument("--work", type=Path, help="where finished rounds are kept (default: a folder beside the result, named .work)")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu", help="budget (default: cpu, 128 px and subsets)")
+    parser.add_argument("--experiment", choices=sorted(EXPERIMENTS), default="main", help="which question (default: main)")
+    parser.add_argument("--methods", help=f"instead of the experiment's own, some of {', '.join(METHODS)}; comma-separated")
+    parser.add_argument("--guest", type=Path, help="one hospital more, of another folder: another organ (experiment guest)")
+    parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
+    parser.add_argument("--rounds", type=int, help="instead of the preset's")
+    parser.add_argument("--kinds", help="kinds of prompt trained and tested, some of box,point,none (default: the preset's)")
+    parser.add_argument(
+        "--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="any other value of the budget, as JSON"
+    )
+    return parser
+
+
+class Run:
+    """One call of the command."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.out: Path = options.out.resolve()
+        self.work: Path = (options.work or self.out.with_suffix(".work")).resolve()
+        self.seeds = [int(text) for text in options.seeds.split(",")]
+        self.hospitals = find_hospitals(options.root.resolve())
+        if options.guest:
+            self.hospitals.append(read_hospital(options.guest.resolve()))
+        self.base = _configuration(options)
+        names = tuple(hospital.name for hospital in self.hospitals)
+        methods = tuple(options.methods.split(",")) if options.methods else None
+        self.arms = arms(options.experiment, names, methods)
+        self.about = {"preset": options.preset, "experiment": options.experiment, "root": options.root.name}
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._check_same()
+        if self.base.threads:
+            torch.set_num_threads(self.base.threads)
+        self.bench = Workbench(self.work / "memo", self._note)
+        self._line = ""
+
+    def go(self) -> None:
+        """Every missing round, seed by seed, so that a table of fewer seeds is whole early."""
+        trials = [
+            (
+                arm,
+                Trial(
+                    self.work / arm.name.replace(" ", "-") / f"seed-{seed}" / method,
+                    method,
+                    seed,
+                    self._of(arm),
+                    self.hospitals,
+                    self.bench,
+                ),
+            )
+            for seed in self.seeds
+            for arm in self.arms
+            for method in arm.methods
+        ]
+        todo = [(arm, trial, number) for arm, trial in trials for number in trial.missing()]
+        begun = time.monotonic()
+        self._write(trials)
+        for done, (arm, trial, number) in enumerate(todo, start=1):
+            self._line = f"{arm.name}, seed {trial.seed}, {trial.method}, round {number}"
+            unit = trial.run(number)
+            left = (time.monotonic() - begun) / done * (len(todo) - done)
+            dice = [case["dice"] for site in unit["scores"].values() for kind, cases in site.items() if kind != "filled" for case in cases]
+            print(
+                f"{time.strftime('%H:%M:%S')} {self._line}: {unit['seconds']:.0f} s, mean Dice {sum(dice) / max(1, len(dice)):.3f}; "
+                f"{done}/{len(todo)} rounds, about {left / 60:.0f} min left",
+                flush=True,
+            )
+            self._write(trials)
+        print(f"{self.out}: complete, {len(trials)} trials.", flush=True)
+
+    def _of(self, arm: Arm) -> Configuration:
+        return self.base.changed(arm.changes)
+
+    def _note(self, text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\033[K{self._line}: {text}", end="", file=sys.stderr, flush=True)
+
+    def _check_same(self) -> None:
+        """Refuse to go on with another configuration or other hospitals: figures of two budgets must not meet in one table."""
+        path = self.work / "configuration.json"
+        value = {"configuration": self.base.to_dict(), "root": self.about["root"], "sites": [hospital.name for hospital in self.hospitals]}
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else value
+        known["configuration"] = Configuration().to_dict() | known["configuration"]  # of older software, without newer settings
+        if known != value:
+            raise SettingError(f"{self.work} was begun with another configuration (see configuration.json in it): name another --work.")
+        atomic.write_json(path, value)
+
+    def _write(self, trials: list[tuple[Arm, Trial]]) -> None:
+        units: list[dict[str, Any]] = []
+        for arm, trial in trials:
+            for number in range(1, trial.rounds + 1):
+                path = trial.unit_file(number)
+                if path.exists():
+                    units.append({"arm": arm.name, **json.loads(path.read_text(encoding="utf-8"))})
+        atomic.write_json(
+            self.out,
+            {
+                "schema": SCHEMA_VERSION,
+                **self.about,
+                "machine": machine(),
+                "configuration": self.base.to_dict(),
+                "arms": {arm.name: dict(arm.changes) for arm in self.arms},
+                "seeds": self.seeds,
+                "sites": {hospital.name: self._counts(hospital) for hospital in self.hospitals},
+                "complete": all(not trial.missing() for _, trial in trials),
+                "units": units,
+            },
+        )
+
+    def _counts(self, hospital: Hospital) -> dict[str, int]:
+        return {
+            "train": len(training_cases(hospital, self.base, self.seeds[0])),
+            "validation": len(validation_cases(hospital, self.base, self.seeds[0])),
+            "test": len(test_cases(hospital, self.base)),
+            "train_there": len(hospital.train),
+            "test_there": len(hospital.test),
+        }
+
+
+def _configuration(options: argparse.Namespace) -> Configuration:
+    changes: dict[str, Any] = {key: json.loads(value) for key, value in options.set}
+    if options.rounds:
+        changes["rounds"] = options.rounds
+    if options.kinds:
+        changes["kinds"] = tuple(options.kinds.split(","))
+    return PRESETS[options.preset].changed(changes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Tables and plots of benchmark results.
+
+    fedsca bench report F.json [G.json …] [--out DIR]
+
+Several files of one budget and the same hospitals are put together (say, the experiments main and rules). Without --out the tables go to
+the terminal; with it to DIR/<first file's name>.md, with the plots beside it as SVG.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.federated.statistics import (
+    Unit,
+    by_site_and_seed,
+    bytes_by_round,
+    compare,
+    gap_closed,
+    last_rounds,
+    spread,
+)
+
+NAMES = {
+    "filled": "box filled, no network",
+    "base": "base, untuned",
+    "local": "local only",
+    "pooled": "pooled (upper reference)",
+    "fedavg-all": "FedAvg, all adapters",
+    "fedavg-shared": "FedAvg, shared only",
+    "fedprox": "FedProx, all adapters",
+    "fedbn": "FedBN-like, layer norms local",
+    "heurfedamp": "HeurFedAMP",
+    "pfedgraph": "pFedGraph",
+    "cosine-chi2": "cosine of B, χ² prior",
+    "flap-sam": "FLAP-SAM-like",
+    "fedsca": "**FedSCA**, without gate",
+    "fedsca-gate": "**FedSCA**, with gate",
+}
+OURS = ("fedsca", "fedsca-gate")
+KIND_NAMES = {"box": "box", "point": "one point", "none": "no prompt"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read results, write tables and plots."""
+    parser = argparse.ArgumentParser(prog="fedsca bench report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="+", help="results of `fedsca bench federated`")
+    parser.add_argument("--out", type=Path, help="folder for tables and plots (default: tables to the terminal)")
+    options = parser.parse_args(arguments)
+    try:
+        result = merged([json.loads(path.read_text(encoding="utf-8")) for path in options.results])
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"{', '.join(map(str, options.results))} cannot be reported: {error}")
+    if options.out is None:
+        print(markdown(result))
+        return
+    from benchmarks.federated.plots import write_plots
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    stem = options.results[0].stem
+    plots = write_plots(result, options.out, stem)
+    text = markdown(result) + "".join(f"\n![{title}]({path.name})\n" for title, path in plots.items())
+    (options.out / f"{stem}.md").write_text(text, encoding="utf-8")
+    print(f"{options.out / stem}.md and {len(plots)} plots.")
+
+
+def merged(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One result of several; the first one's description stands.
+
+    Raises:
+        ValueError: other hospitals or another budget.
+    """
+    first = results[0]
+    for other in results[1:]:
+        if (other["configuration"], other["sites"]) != (first["configuration"], first["sites"]):
+            raise ValueError("the files are of different hospitals or budgets: report each on its own.")
+    units = {(unit["arm"], unit["method"], unit["seed"], unit["round"]): unit for result in results for unit in result["units"]}
+    return {**first, "arms": {name: arm for result in results for name, arm in result["arms"].items()}, "units": list(units.values())}
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Every table."""
+    parts = [f"# {result['root']}, preset {result['preset']}\n", _about(result)]
+    for arm in dict.fromkeys(unit["arm"] for unit in result["units"]):
+        parts.append(f"\n## {arm}\n")
+        kinds = result["configuration"]["kinds"]
+        for kind in kinds:
+            parts += [_scores_table(result, arm, kind, "dice"), _scores_table(result, arm, kind, "hd95")]
+        parts += [_tests(result["units"], arm, kinds), _gap(result, arm, kinds), _verdicts(result["units"], arm)]
+    return "\n".join(part for part in parts if part) + "\n"
+
+
+def _about(result: Mapping[str, Any]) -> str:
+    machine, wanted = result["machine"], result["configuration"]
+    seeds = sorted({unit["seed"] for unit in result["units"]})
+    sites = "; ".join(f"{site}: {one['train']} train, {one['test']} test" for site, one in result["sites"].items())
+    complete = "" if result["complete"] else " **Not complete yet.**"
+    return (
+        f"{wanted['image_size']} px, {wanted['rounds']} rounds of {wanted['steps']} steps of {wanted['batch_size']} slices a site, "
+        f"seeds {', '.join(map(str, seeds))}. Cases: {sites}. At most {wanted['test_slices'] or 'all'} slices of a test case.\n"
+        f"{machine['processor']}, {machine['cores']} cores, GPU: {machine['gpu'] or 'none'}; commit {machine['commit']}.{complete}\n"
+    )
+
+
+def methods_of(units: Iterable[Unit], arm: str) -> list[str]:
+    """Methods of an arm, in the tables' order."""
+    there = {unit["method"] for unit in units if unit["arm"] == arm}
+    return [method for method in NAMES if method in there]
+
+
+def _scores_table(result: Mapping[str, Any], arm: str, kind: str, metric: str) -> str:
+    sites, units = list(result["sites"]), result["units"]
+    title = f"{'Dice' if metric == 'dice' else 'HD95 (mm; pixels for pictures)'}, {KIND_NAMES[kind]}: mean ± standard deviation over seeds"
+    lines = [f"### {title}\n", _row(["", *sites, "mean of sites", "worst site - local", "kB a site and round"])]
+    lines.append(_row(["---", *["---:"] * (len(sites) + 3)]))
+    local = by_site_and_seed(last_rounds(units, arm, "local"), kind, metric)
+    rows: list[tuple[str, str]] = [(method, kind) for method in methods_of(units, arm)]
+    if kind == "box":
+        rows = [("filled", "filled"), *rows]
+    for method, key in rows:
+        last = last_rounds(units, arm, "base" if method == "filled" else method)
+        found = by_site_and_seed(last, key, metric)
+        if found:
+            lines.append(_row([NAMES[method], *_cells(found, sites, metric), _worst(found, local, sites, metric), _kilobytes(last)]))
+    return "\n".join(lines) + "\n"
+
+
+def _cells(found: Mapping[tuple[str, int], float], sites: Sequence[str], metric: str) -> list[str]:
+    digits = 3 if metric == "dice" else 1
+    seeds = sorted({seed for _, seed in found})
+    each = [[found[site, seed] for seed in seeds if (site, seed) in found] for site in sites]
+    overall = [float(np.mean([found[site, seed] for site in sites])) for seed in seeds]
+    if len(seeds) == 1:
+        return [f"{np.mean(values):.{digits}f}" for values in (*each, overall)]
+    return [f"{mean:.{digits}f} ± {sd:.{digits}f}" for mean, sd in (spread(values) for values in (*each, overall))]
+
+
+def _worst(found: Mapping[tuple[str, int], float], local: Mapping[tuple[str, int], float], sites: Sequence[str], metric: str) -> str:
+    """The smallest gain of a site over local only, seeds averaged; for distances, less is a gain."""
+    sign = 1 if metric == "dice" else -1
+    gains = []
+    for site in sites:
+        common = [pair for pair in found if pair[0] == site and pair in local]
+        if common:
+            gains.append((sign * float(np.mean([found[pair] - local[pair] for pair in common])), site))
+    if not gains:
+        return "-"
+    gain, site = min(gains)
+    return f"{sign * gain:+.3f} ({site})" if metric == "dice" else f"{sign * gain:+.1f} ({site})"
+
+
+def _kilobytes(units: Sequence[Unit]) -> str:
+    return f"{bytes_by_round(units) / 1000:.0f}"
+
+
+def _tests(units: Sequence[Unit], arm: str, kinds: Sequence[str]) -> str:
+    """FedSCA against every other method."""
+    lines = []
+    for ours in OURS:
+        for kind in kinds:
+            mine = by_site_and_seed(last_rounds(units, arm, ours), kind)
+            for other in methods_of(units, arm):
+                found = compare(mine, by_site_and_seed(last_rounds(units, arm, other), kind)) if other != ours else None
+                if found is not None:
+                    p = f"{found.wilcoxon:.3f}", f"{found.permutation:.3f}"
+                    worse = ", ".join(found.worse) or "none"
+                    names = NAMES[ours], NAMES[other], KIND_NAMES[kind]
+                    lines.append(_row([*names, f"{found.difference:+.3f}", str(found.pairs), *p, worse]))
+    if not lines:
+        return ""
+    head = _row(["", "against", "prompt", "Dice difference", "pairs", "p (Wilcoxon)", "p (permutation)", "sites that are worse"])
+    return "\n".join(["### Paired over sites and seeds\n", head, _row(["---"] * 3 + ["---:"] * 4 + ["---"]), *lines]) + "\n"
+
+
+def _gap(result: Mapping[str, Any], arm: str, kinds: Sequence[str]) -> str:
+    """How much of the way from local only to pooled the smallest site goes."""
+    units = result["units"]
+    smallest = result["arms"].get(arm, {}).get("small_site") or min(result["sites"], key=lambda site: result["sites"][site]["train"])
+    lines = []
+    for kind in kinds:
+        means = {}
+        for method in methods_of(units, arm):
+            values = [value for (site, _), value in by_site_and_seed(last_rounds(units, arm, method), kind).items() if site == smallest]
+            if values:
+                means[method] = float(np.mean(values))
+        if {"local", "pooled"} <= set(means):
+            for method in (method for method in means if method not in ("base", "local", "pooled")):
+                closed = gap_closed(means[method], means["local"], means["pooled"])
+                lines.append(_row([NAMES[method], KIND_NAMES[kind], "no gap" if closed is None else f"{100 * closed:.0f} %"]))
+    if not lines:
+        return ""
+    return "\n".join([f"### Gap from local only to pooled closed at the smallest site, {smallest}\n", _row(["", "prompt", "closed"])]) + (
+        "\n" + "\n".join([_row(["---", "---", "---:"]), *lines]) + "\n"
+    )
+
+
+def _verdicts(units: Sequence[Unit], arm: str) -> str:
+    """What the gate decided."""
+    counts: dict[str, dict[str, int]] = {"tuning": {}, "mixture": {}}
+    for unit in units:
+        if unit["arm"] == arm and unit["method"] == "fedsca-gate":
+            for verdict in unit["verdicts"].values():
+                for what, said in verdict.items():
+                    counts[what][said] = counts[what].get(said, 0) + 1
+    said = [f"{what}: " + ", ".join(f"{count} {name}" for name, count in sorted(one.items())) for what, one in counts.items() if one]
+    refused = [one for unit in units if unit["arm"] == arm for one in unit.get("refusals", ())]
+    if refused:
+        who = ", ".join(sorted({f"{one['site']} ({one['phase']})" for one in refused}))
+        said.append(f"refused or declined in the product's rounds: {len(refused)} times, {who}")
+    return f"Verdicts of gate and server. {'; '.join(said)}.\n" if said else ""
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()

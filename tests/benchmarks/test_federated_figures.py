@@ -1,0 +1,111 @@
+"""Metrics, paired tests and tables on values that can be checked by hand."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.federated.plots import write_plots
+from benchmarks.federated.report import markdown, merged
+from benchmarks.federated.scoring import case_metrics
+from benchmarks.federated.statistics import compare, gap_closed, last_rounds, sign_flip_p
+
+
+def square(size: int, start: int, side: int) -> np.ndarray:
+    mask = np.zeros((size, size), bool)
+    mask[start : start + side, start : start + side] = True
+    return mask
+
+
+def test_dice_adds_the_slices_up_and_distances_are_millimetres() -> None:
+    # Slice 1: 4 x 4 against the same moved by one row and column: 9 of 16 common. Slice 2: exact, 4 x 4.
+    metrics = case_metrics([square(16, 5, 4), square(16, 2, 4)], [square(16, 4, 4), square(16, 2, 4)], (2.0, 2.0))
+    assert metrics["dice"] == pytest.approx(2 * (9 + 16) / (16 * 4))
+    one = case_metrics([square(16, 5, 4)], [square(16, 4, 4)], (1.0, 1.0))["hd95"]
+    assert one > 0
+    assert metrics["hd95"] == pytest.approx(2 * one / 2)
+
+
+def test_an_empty_prediction_is_as_far_off_as_the_image_is_large() -> None:
+    metrics = case_metrics([np.zeros((3, 4), bool)], [square(4, 1, 1)[:3]], (1.0, 1.0))
+    assert metrics == {"dice": 0.0, "hd95": 5.0}
+
+
+def test_sign_flips_by_hand() -> None:
+    # Of the 8 patterns of (1, 1, 1) only +++ and --- have a mean as large.
+    assert sign_flip_p(np.ones(3)) == pytest.approx(2 / 8)
+    assert sign_flip_p(np.zeros(3)) == 1
+    assert sign_flip_p(np.full(20, 1.0)) < 0.001
+
+
+def test_comparison_pairs_sites_and_seeds() -> None:
+    mine = {("A", 0): 0.9, ("A", 1): 0.8, ("B", 0): 0.5, ("C", 0): 1.0}
+    other = {("A", 0): 0.8, ("A", 1): 0.7, ("B", 0): 0.6}
+    found = compare(mine, other)
+    assert found is not None
+    assert found.pairs == 3
+    assert found.difference == pytest.approx(0.1 / 3)
+    assert found.worse == ("B",)
+    assert compare(mine, {}) is None
+
+
+def test_gap_closed() -> None:
+    assert gap_closed(0.75, 0.7, 0.8) == pytest.approx(0.5)
+    assert gap_closed(0.75, 0.8, 0.8) is None
+
+
+def unit(method: str, seed: int, number: int, dice: float) -> dict[str, Any]:
+    case = {"case": "c", "dice": dice, "hd95": 1.0}
+    return {
+        "arm": "main",
+        "method": method,
+        "seed": seed,
+        "round": number,
+        "scores": {site: {"box": [case], **({"filled": [case]} if method == "base" else {})} for site in ("A", "B")},
+        "bytes_up": {"A": 1000, "B": 1000},
+        "bytes_down": {"A": 1000, "B": 3000},
+        "weights": {"A": {"A": 0.75, "B": 0.25}, "B": {"B": 1.0}},
+        "distance": [[0.0, 0.5], [0.5, 0.0]],
+        "givers": ["A", "B"],
+        "verdicts": {"A": {"tuning": "promoted", "mixture": "rejected"}},
+    }
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    units = [unit("base", 0, 1, 0.5), unit("base", 1, 1, 0.5)]
+    for method, dice in (("local", 0.7), ("pooled", 0.9), ("fedsca", 0.8), ("fedsca-gate", 0.75)):
+        units += [unit(method, seed, number, dice - 0.1 * (2 - number)) for seed in (0, 1) for number in (1, 2)]
+    sites = {site: {"train": 4, "validation": 2, "test": 2, "train_there": 4, "test_there": 2} for site in ("A", "B")}
+    configuration = {"kinds": ["box"], "image_size": 64, "rounds": 2, "steps": 2, "batch_size": 2, "test_slices": 1}
+    machine = {"processor": "P", "cores": 2, "gpu": None, "commit": "c0ffee"}
+    about = {"root": "hospitals", "preset": "tiny", "complete": True, "arms": {"main": {}}}
+    return {"units": units, "sites": sites, "configuration": configuration, "machine": machine, **about}
+
+
+def test_tables_say_what_the_units_say(result: dict[str, Any]) -> None:
+    text = markdown(result)
+    row = next(line for line in text.splitlines() if line.startswith("| **FedSCA**, without gate | 0.8"))
+    assert row == "| **FedSCA**, without gate | 0.800 ± 0.000 | 0.800 ± 0.000 | 0.800 ± 0.000 | +0.100 (A) | 3 |"
+    assert "| box filled, no network | 0.500" in text
+    assert "| **FedSCA**, without gate | local only | box | +0.100 | 4 |" in text
+    assert "| **FedSCA**, without gate | box | 50 % |" in text
+    assert "mixture: 4 rejected" in text
+    assert [one["round"] for one in last_rounds(result["units"], "main", "local")] == [2, 2]
+
+
+def test_plots_are_the_same_bytes_again(result: dict[str, Any], tmp_path: Path) -> None:
+    first = {title: path.read_bytes() for title, path in write_plots(result, tmp_path, "x").items()}
+    second = {title: path.read_bytes() for title, path in write_plots(result, tmp_path, "x").items()}
+    assert len(first) == 3
+    assert first == second
+
+
+def test_results_of_other_budgets_are_not_put_together(result: dict[str, Any]) -> None:
+    other = copy.deepcopy(result)
+    other["configuration"]["rounds"] = 3
+    with pytest.raises(ValueError, match="budgets"):
+        merged([result, other])
+    assert len(merged([result, copy.deepcopy(result)])["units"]) == len(result["units"])
