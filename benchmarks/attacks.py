@@ -22,6 +22,7 @@ from typing import Literal
 
 import numpy as np
 
+from benchmarks.document_table import put_table
 from benchmarks.machine import machine
 from benchmarks.simulated_federation import ROUNDS, SITES, STARTS, VALUES, Attacker, FloatArray, Move, Outcome, run, schema, tunings, unit
 from fed_backend import wire
@@ -236,9 +237,7 @@ def write(results: Sequence[Result], rates: Mapping[str, int], options: argparse
         encoding="utf-8",
     )
     if options.table:
-        old = options.table.read_text(encoding="utf-8")
-        before, after = old.split(BEGIN)[0], old.split(END)[1]
-        options.table.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        put_table(options.table, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ Results go into the file after each fault, so a run that was ended goes on where
 `--again` also makes those happen whose result is there already, `--markdown` writes the table into a document between its two marks.
 """
 
-import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -17,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import machine
-from sam_adapters import atomic
+from benchmarks.document_table import put_table
+from benchmarks.kept_results import KeptResults, options
 from tests.faults.everything import FAULTS
 from tests.faults.fault import Fault, Grounds, NotHere
 from tests.faults.federation import make_templates
@@ -72,51 +70,31 @@ def _row(line: Mapping[str, Any]) -> str:
     return f"| {line['fault']} | {(line['happened'] + told).replace('|', '/')} | {seconds} |"
 
 
-def write_table(document: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Put the table between the document's marks."""
-    text = document.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    atomic.write_bytes(document, f"{head}{BEGIN}\n\n{table(lines)}\n{END}{tail}".encode())
-
-
-def options() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the results, JSON")
-    parser.add_argument("--only", nargs="*", default=[], help="parts of the names of faults")
-    parser.add_argument("--again", action="store_true", help="also those whose result is in the file already")
-    parser.add_argument("--markdown", type=Path, help="the document whose table is written")
-    parser.add_argument("--list", action="store_true", help="print the names and end")
-    return parser.parse_args()
-
-
 def main() -> int:
     """Run; returns how many faults did harm that lasted."""
-    given = options()
-    chosen = [one for one in FAULTS if not given.only or any(part in one.name for part in given.only)]
+    given = options(__doc__, RESULTS, "faults")
+    faults = {one.name: one for one in FAULTS}
+    results = KeptResults.open(given.out, "faults", "fault", faults)
     if given.list:
-        sys.stdout.write("".join(f"{one.group:8} {one.name}\n" for one in chosen))
+        named = [faults[name] for name in results.chosen(given.only, again=True)]
+        sys.stdout.write("".join(f"{one.group:8} {one.name}\n" for one in named))
         return 0
-    known = json.loads(given.out.read_text(encoding="utf-8"))["faults"] if given.out.exists() else []
-    lines = {line["fault"]: line for line in known}
-    chosen = [one for one in chosen if given.again or not lines.get(one.name, {}).get("ok")]
+    chosen = results.chosen(given.only, again=given.again)
     scratch = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
         templates = make_templates(scratch / "templates") if chosen else scratch
         grounds = Grounds(scratch, templates)
-        for one in chosen:
-            lines[one.name] = line = make(one, grounds)
-            sys.stdout.write(f"{line['ok']!s:5} {line['recovery_s']!s:>6} s of {line['took_s']:6.1f} s  {one.name}: {line['happened']}\n")
+        for name in chosen:
+            line = make(faults[name], grounds)
+            results.keep(line)
+            sys.stdout.write(f"{line['ok']!s:5} {line['recovery_s']!s:>6} s of {line['took_s']:6.1f} s  {name}: {line['happened']}\n")
             sys.stdout.flush()
-            order = [lines[each.name] for each in FAULTS if each.name in lines]
-            atomic.write_json(given.out, {"machine": machine(), "faults": order})
         grounds.close()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if given.markdown is not None:
-        write_table(given.markdown, [lines[each.name] for each in FAULTS if each.name in lines])
-    return sum(lines[one.name]["ok"] is False for one in chosen)
+        put_table(given.markdown, BEGIN, END, f"\n{table(results.in_order())}")
+    return results.failed(chosen)
 
 
 if __name__ == "__main__":

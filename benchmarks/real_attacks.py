@@ -7,8 +7,6 @@ Results go into the file after each attack, so a run that was ended goes on wher
 `--again` repeats those whose result is there already, `--markdown` writes the table into a document between its two marks.
 """
 
-import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -20,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import machine
-from sam_adapters import atomic
+from benchmarks.document_table import put_table
+from benchmarks.kept_results import KeptResults, options
 from tests.attacks.attack_list import ATTACKS, MOLES, RealAttack
 from tests.attacks.federation import AttackedFederation
 from tests.attacks.scenario import Courses
@@ -58,13 +56,7 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def write_table(document: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Put the table between the document's marks."""
-    head, rest = document.read_text(encoding="utf-8").split(BEGIN)
-    atomic.write_bytes(document, f"{head}{BEGIN}\n{table(lines)}\n{END}{rest.split(END)[1]}".encode())
-
-
-def run(chosen: Sequence[RealAttack], lines: dict[str, dict[str, Any]], out: Path) -> None:
+def run(chosen: Sequence[RealAttack], results: KeptResults) -> None:
     """Do the chosen attacks to one federation; every result is in the file at once."""
     scratch = Path(tempfile.mkdtemp(prefix="real-attacks-"))
     try:
@@ -72,47 +64,29 @@ def run(chosen: Sequence[RealAttack], lines: dict[str, dict[str, Any]], out: Pat
         try:
             courses = Courses(federation.start())
             for attack in chosen:
-                lines[attack.name] = line = do(attack, courses)
+                line = do(attack, courses)
+                results.keep(line)
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
-                atomic.write_json(out, {"machine": machine(), "attacks": in_order(lines)})
         finally:
             federation.close()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def in_order(lines: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines in the order of the list."""
-    return [lines[name] for name in ATTACKS if name in lines]
-
-
-def options() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the results, JSON")
-    parser.add_argument("--only", nargs="*", default=[], help="parts of the names of attacks")
-    parser.add_argument("--again", action="store_true", help="also those whose result is in the file already")
-    parser.add_argument("--markdown", type=Path, help="the document whose table is written")
-    parser.add_argument("--list", action="store_true", help="print the names and end")
-    return parser.parse_args()
-
-
 def main() -> int:
     """Run; returns how many attacks did what they must not."""
-    given = options()
-    chosen = [one for one in ATTACKS.values() if not given.only or any(part in one.name for part in given.only)]
+    given = options(__doc__, RESULTS, "attacks")
+    results = KeptResults.open(given.out, "attacks", "attack", ATTACKS)
     if given.list:
-        sys.stdout.write("".join(f"{one.name}\n" for one in chosen))
+        sys.stdout.write("".join(f"{name}\n" for name in results.chosen(given.only, again=True)))
         return 0
-    known = json.loads(given.out.read_text(encoding="utf-8"))["attacks"] if given.out.exists() else []
-    lines = {line["attack"]: line for line in known}
-    chosen = [one for one in chosen if given.again or not lines.get(one.name, {}).get("ok")]
+    chosen = results.chosen(given.only, again=given.again)
     if chosen:
-        run(chosen, lines, given.out)
+        run([ATTACKS[name] for name in chosen], results)
     if given.markdown is not None:
-        write_table(given.markdown, in_order(lines))
-    return sum(lines[one.name]["ok"] is False for one in chosen)
+        put_table(given.markdown, BEGIN, END, table(results.in_order()))
+    return results.failed(chosen)
 
 
 if __name__ == "__main__":

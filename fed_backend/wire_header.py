@@ -62,16 +62,16 @@ def _is_pair_of_cases(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(type(number) is int and 1 <= number <= MAX_CASES for number in value)
 
 
-def largest(weights: Mapping[str, float]) -> dict[str, float]:
-    """The `MAX_NAMED` largest weights, names in alphabetical order where they are equal."""
-    return dict(sorted(weights.items(), key=lambda item: (-item[1], item[0]))[:MAX_NAMED])
+def largest(weights: Mapping[str, float], count: int = MAX_NAMED) -> dict[str, float]:
+    """The `count` largest weights, names in alphabetical order where they are equal."""
+    return dict(sorted(weights.items(), key=lambda item: (-item[1], item[0]))[:count])
 
 
 def at_most_named(weights: Mapping[str, float]) -> dict[str, float]:
     """For sites of version 1, which read `MAX_SITES` names whose weights sum to 1: the largest, scaled. For people to read."""
     if len(weights) <= MAX_SITES:
         return dict(weights)
-    kept = dict(sorted(weights.items(), key=lambda item: (-item[1], item[0]))[:MAX_SITES])
+    kept = largest(weights, MAX_SITES)
     total = sum(kept.values())
     return {name: weight / total for name, weight in kept.items()}
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_adapters.adapter_files import PEFT_PREFIX, read_config, read_schema, read_tensors, write_adapter
+from sam_adapters.adapter_files import read_schema, read_shared_state, write_mixture
 from sam_adapters.errors import SettingError
+from sam_adapters.schema import AdapterState
 
 FloatArray = NDArray[np.float64]
 HONEST, DRIFT, BACKDOOR, REPLAY, FLIP = "", "slow drift", "backdoor-like", "old adapters", "sign flip"
@@ -37,15 +38,11 @@ def spoil(kind: str, tuned: Path, first: Path | None, out: Path, *, seed: int, n
     """
     if kind not in KINDS:
         raise SettingError(f"There is no attack {kind!r}: expected one of {', '.join(KINDS)}.")
-    tensors, schema = read_tensors(tuned), read_schema(tuned)
-    names = [PEFT_PREFIX + spec.name for spec in schema.tensors]
-    honest = np.concatenate([tensors[name].ravel() for name in names]).astype(np.float64)
-    old = None if first is None else np.concatenate([read_tensors(first)[name].ravel() for name in names]).astype(np.float64)
+    schema = read_schema(tuned)
+    honest = read_shared_state(tuned, schema).to_vector().astype(np.float64)
+    old = None if first is None else read_shared_state(first, schema).to_vector().astype(np.float64)
     values = _values(kind, honest, old, np.random.default_rng(zlib.crc32(f"{kind} {seed}".encode())), number)
-    ends = np.cumsum([tensors[name].size for name in names])
-    parts = np.split(values.astype(np.float32), ends[:-1])
-    changed = {name: part.reshape(tensors[name].shape) for name, part in zip(names, parts, strict=True)}
-    write_adapter(out, read_config(tuned), tensors | changed, schema)
+    write_mixture(tuned, AdapterState.from_vector(schema, values.astype(np.float32)), out)
     return out
 
 

@@ -1,17 +1,15 @@
 """Whether a server that runs still answers: a process that hangs keeps its port, and the system goes on accepting connections for it.
 
-Threads: `hangs` is called from one thread and takes no time. Each question waits for its answer in a daemon thread of its own, at most
-one at a time, which shares nothing but its result.
+Threads: `hangs` is called from one thread and takes no time. Each question is an `errand`, at most one at a time.
 """
 
 import socket
 import ssl
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from logging import getLogger
 
 from fed_backend.schedule.clock import Clock
+from fed_backend.schedule.errand import Errand
 
 log = getLogger(__name__)
 
@@ -29,9 +27,7 @@ def speaks(host: str, port: int, *, tls: bool, seconds: float = ANSWER_SECONDS) 
             connection.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
             connection.recv(1)  # nothing, for "closed", is an answer too
             return True
-    except TimeoutError:
-        return False
-    except ConnectionRefusedError:
+    except (TimeoutError, ConnectionRefusedError):
         return False
     except OSError:  # a reset, or a handshake that it does not like: somebody is there
         return True
@@ -56,7 +52,7 @@ class Pulse:
         self._name, self._ask, self._clock = name, ask, clock
         self._next = 0.0
         self._silent = 0
-        self._question: _Question | None = None
+        self._question: Errand[bool] | None = None
 
     def forget(self) -> None:
         """It was started anew: an answer that is still waited for says nothing about it."""
@@ -65,28 +61,10 @@ class Pulse:
     def hangs(self) -> bool:
         """Look after the question; True once so many were not answered."""
         if self._question is not None and self._question.done.is_set():
-            self._silent = 0 if self._question.answered else self._silent + 1
+            self._silent = 0 if self._question.found else self._silent + 1
             if self._silent:
                 log.warning("%s does not answer (%d of %d).", self._name, self._silent, SILENT_QUESTIONS)
             self._question, self._next = None, self._clock.monotonic() + (0.0 if self._silent else ASK_EVERY_SECONDS)
         if self._question is None and self._clock.monotonic() >= self._next:
-            self._question = _Question(self._ask)
+            self._question = Errand("pulse", self._ask)
         return self._silent >= SILENT_QUESTIONS
-
-
-@dataclass
-class _Question:
-    """One question in a thread."""
-
-    ask: Callable[[], bool]
-    answered: bool = False
-
-    def __post_init__(self) -> None:
-        self.done = threading.Event()
-        threading.Thread(target=self._run, name="pulse", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self.answered = self.ask()
-        finally:
-            self.done.set()

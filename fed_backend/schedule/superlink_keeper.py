@@ -3,12 +3,11 @@
 The SuperLink reads its certificate when it starts: when the files have changed and form a pair, it is started again, between rounds.
 Sites connect anew by themselves. One that hangs (see `pulse`) is killed and started again like one that ended.
 
-Threads: the main thread calls everything here. Bringing the nodes in line takes seconds and runs in a thread of its own, at most one at a
-time, which shares nothing but its result; it is a daemon, and what it leaves undone is done at the next start.
+Threads: the main thread calls everything here. Bringing the nodes in line takes seconds and is an `errand`, at most one at a time; what it
+leaves undone is done at the next start.
 """
 
 import ssl
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import getLogger
@@ -16,10 +15,10 @@ from pathlib import Path
 
 from fed_backend import launch
 from fed_backend.schedule.clock import Clock
+from fed_backend.schedule.errand import Errand
 from fed_backend.schedule.kept_process import KeptProcess
 from fed_backend.schedule.pulse import Pulse
 from fed_backend.schedule.server_plan import ServerPlan
-from sam_adapters.errors import FedscaError
 
 log = getLogger(__name__)
 
@@ -52,7 +51,7 @@ class SuperLinkKeeper:
     _seen: Stamps = ()
     _refused: Stamps = ()
     _sync_at: float | None = None
-    _sync: "_Synchronising | None" = None
+    _sync: Errand[Sequence[str]] | None = None
 
     def tick(self, *, idle: bool) -> bool:
         """Look after it once.
@@ -98,13 +97,13 @@ class SuperLinkKeeper:
         now = self.clock.monotonic()
         if self._sync is not None and self._sync.done.is_set():
             problem = self._sync.problem
-            for sentence in self._sync.sentences:
+            for sentence in self._sync.found or ():
                 log.info("%s", sentence)
             if problem:
                 log.warning("The roster could not be applied, it is tried again: %s", problem)
             self._sync, self._sync_at = None, now + SYNC_AGAIN_SECONDS if problem else None
         if self._sync is None and self._sync_at is not None and now >= self._sync_at:
-            self._sync = _Synchronising(self.synchronise)
+            self._sync = Errand("nodes", self.synchronise)
 
     def _keep_certificate(self) -> None:
         """A change counts when it has been the same twice, so that half a renewal is not taken."""
@@ -119,25 +118,6 @@ class SuperLinkKeeper:
             return
         log.info("The certificate was renewed: the SuperLink is started again.")
         self.stop()
-
-
-class _Synchronising:
-    """One run of `synchronise` in a thread."""
-
-    def __init__(self, work: Callable[[], Sequence[str]]) -> None:
-        self.sentences: Sequence[str] = ()
-        self.problem = ""
-        self.done = threading.Event()
-        self._work = work
-        threading.Thread(target=self._run, name="nodes", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self.sentences = self._work()
-        except (FedscaError, OSError) as error:
-            self.problem = str(error)
-        finally:
-            self.done.set()
 
 
 def stamps(files: Sequence[Path]) -> Stamps:

@@ -1,12 +1,12 @@
 """What a member that attacks changes in its own ClientApp: the adapters, the probe, the bytes or the name that it sends.
 
 The file that FEDSCA_ATTACK names holds the name of the attack and a move for every round from `FIRST` on: `honest`, `silent` (it declines),
-or `attack`. Beside it the member keeps what it remembers, since every message has a process of its own, and what it sent, for comparison.
+or `attack`. Every message has a process of its own: beside the file the member keeps, for each round, what it honestly had, what it sent,
+and the bytes. What else it remembers follows from its seed.
 """
 
 import dataclasses
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.simulated_federation import Attacker, FloatArray, Move
 from fed_backend import client_app, client_site, wire, wire_frame
 from fed_backend.errors import RoundError
+from fed_backend.outgoing import Door
 from sam_adapters.schema import AdapterState
 from tests.attacks import stand_in
 
@@ -27,9 +28,12 @@ class Mole:
 
     def __init__(self, file: Path, attacker: Attacker, moves: list[str]) -> None:
         self.file, self.attacker, self.moves = file, attacker, moves
-        self.memory_file = file.with_suffix(".memory")
-        if self.memory_file.exists():
-            self.attacker.memory.update(pickle.loads(self.memory_file.read_bytes()))  # noqa: S301 - this test's own file
+        before = [number for number in range(FIRST, FIRST + len(moves)) if self._file(number, "message").exists()]
+        self.attacker.memory["payloads"] = {number: self._file(number, "message").read_bytes() for number in before}
+        self.attacker.memory["kept"] = [np.load(self._file(number, "honest.npy")) for number in before]
+
+    def _file(self, number: int, ending: str) -> Path:
+        return self.file.with_suffix(f".{number}.{ending}")
 
     def attacks(self, number: int) -> bool:
         """Whether it attacks in round `number`."""
@@ -41,22 +45,19 @@ class Mole:
         self.attacker.memory.setdefault("descent", -stand_in.gradient(name, len(honest)))
         return Move(name, number - FIRST, honest, np.random.default_rng((seed, 7)), self.attacker.memory)
 
-    def keep(self, number: int, values: FloatArray, payload: bytes) -> None:
-        """Remember what was sent."""
-        self.attacker.memory.setdefault("payloads", {})[number] = payload
-        self.memory_file.write_bytes(pickle.dumps(self.attacker.memory))
-        np.save(self.file.with_suffix(f".{number}.npy"), values)
+    def keep(self, number: int, honest: FloatArray, values: FloatArray, payload: bytes) -> None:
+        """What was sent, and what would have been."""
+        np.save(self._file(number, "honest.npy"), honest)
+        np.save(self._file(number, "npy"), values)
+        self._file(number, "message").write_bytes(payload)
 
     def update(self, encode: Any, member: Any, info: Any, door: Any, message: Any) -> bytes:
         """In place of `client_site._encoded_update`."""
         if self.moves[info.round - FIRST] == "silent":
             raise RoundError("It stays away.")
-        values = message.state.to_vector().astype(np.float64)
-        move = self.move(member.name, info.round, values)
-        if self.attacks(info.round) and self.attacker.update is not None:
-            values = self.attacker.update(move)
-        elif self.attacker.update is not None:
-            self.attacker.update(move)  # what it remembers of this round
+        honest = message.state.to_vector().astype(np.float64)
+        move = self.move(member.name, info.round, honest)
+        values = self.attacker.update(move) if self.attacks(info.round) and self.attacker.update is not None else honest
         vector = values.astype(np.float32)
         if np.isfinite(vector).all():
             state = AdapterState.from_vector(message.state.schema, vector)
@@ -65,7 +66,7 @@ class Mole:
             payload = forged(message, vector)
         if self.attacks(info.round) and self.attacker.message is not None:
             payload = self.attacker.message(move, payload)
-        self.keep(info.round, values, payload)
+        self.keep(info.round, honest, values, payload)
         return payload
 
     def probe(self, measure: Any, site: Any, settings: Any, common: Any, **given: Any) -> Any:
@@ -94,6 +95,7 @@ def install(path: str) -> None:
     file = Path(path)
     plan = json.loads(file.read_text(encoding="utf-8"))
     mole = Mole(file, ATTACKS[plan["attack"]].make(), plan["moves"])
+    Door.leaves = lambda *_given, **_named: None  # type: ignore[method-assign]  # it keeps to no policy of its own
     encode, member_of = client_site._encoded_update, client_app._member
     client_site._encoded_update = lambda *given: mole.update(encode, *given)
     if mole.attacker.name:

@@ -118,6 +118,8 @@ def measure(attack: RealAttack, course: Course, beside: Course) -> Result:
         assert fedavg > 0.05, f"Plain FedAvg is moved by {fedavg} only: this attack would show nothing."
     refused = [index for index, refusal in said if refusal["site"] in MOLES]
     if attack.refused:
+        own = [refusal["reason"] for _, refusal in said if refusal["reason"].startswith("The site declined")]
+        assert own == [], f"It was not the server that refused: {own}"
         assert refused[:1] == [begin], f"Not refused at once: {said}"
         assert max(deviation.values()) < 1e-3, deviation
     return Result(
