@@ -217,6 +217,13 @@ class TestDamage:
         max_leaves=5,
     )
 
+    @pytest.mark.parametrize("cases", [[1], [1, 1, 1], [0, 1], [1, -1], [1, 1.0], [1, True], 2, "2"])
+    def test_a_probe_reply_has_two_halves_of_some_cases(self, cases: object) -> None:
+        message, decode = MESSAGES["probe reply"]
+        decode(rebuild(message, lambda header: header.update(cases=[1, 1])))
+        with pytest.raises(WireError):
+            decode(rebuild(message, lambda header: header.update(cases=cases)))
+
     @settings(max_examples=300)
     @given(st.sampled_from(sorted(MESSAGES)), st.data())
     def test_any_json_in_a_header_field(self, kind: str, data: st.DataObject) -> None:
@@ -227,6 +234,10 @@ class TestDamage:
         try:
             decode(rebuild(message, lambda header: header.update({field: value})))
         except WireError:
+            return
+        if (kind, field) == ("probe reply", "cases"):
+            assert len(value) == 2
+            assert all(type(one) is int and one >= 1 for one in value), "two halves, each of some cases"
             return
         assert type(value) in (int, str, bool), "only another number, name or flag can be another good message"
 
