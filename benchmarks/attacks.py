@@ -96,6 +96,8 @@ def attacks() -> tuple[Attack, ...]:
         Attack("sign flip x 8", scaled(-8.0)),
         Attack("sign flip", scaled(-1.0)),
         Attack("scaling x 100", scaled(100.0)),
+        Attack("sign flip x 8, said to be noised", lambda: Attacker(lambda move: -8.0 * move.honest, claims_noise=True)),
+        Attack("sign flip, said to be noised", lambda: Attacker(lambda move: -move.honest, claims_noise=True)),
         Attack("random values", lambda: Attacker(lambda move: move.rng.normal(size=len(move.honest)))),
         Attack(
             "random, ordinary norm",

@@ -27,7 +27,8 @@ from benchmarks.label_server import label_server
 from benchmarks.machine import machine
 from benchmarks.timing import Timing
 from benchmarks.virtual_volume import write_virtual_ct
-from sam_adapters.images import image_extension, read_image
+from sam_adapters.image_names import image_extension
+from sam_adapters.images import read_image
 from sam_adapters.intensity_window import windowed
 from sam_adapters.settings import SiteSettings
 

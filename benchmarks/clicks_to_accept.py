@@ -26,7 +26,8 @@ from benchmarks.machine import machine
 from monailabel_app.segment_request import learns_from_masks
 from sam_adapters.dice import dice
 from sam_adapters.errors import FedscaError
-from sam_adapters.images import image_extension, read_image, read_label
+from sam_adapters.image_names import image_extension
+from sam_adapters.images import read_image, read_label
 from sam_adapters.intensity_window import windowed
 from sam_adapters.loading import load_segmenter
 from sam_adapters.openvino_runner import OpenVinoRunner, openvino_installed

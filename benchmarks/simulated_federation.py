@@ -70,12 +70,16 @@ class Tuning:
 
 @dataclass
 class Attacker:
-    """What an attacker changes: the adapters, the probe's halves, the update's bytes, the name; `memory` is kept between rounds."""
+    """What an attacker changes: the adapters, the probe's halves, the update's bytes, the name, or that it says it adds noise for privacy.
+
+    `memory` is kept between rounds.
+    """
 
     update: Callable[["Move"], FloatArray] | None = None
     probe: Callable[["Move", FloatArray, FloatArray], tuple[FloatArray, FloatArray]] | None = None
     message: Callable[["Move", bytes], bytes] | None = None
     name: str = ""
+    claims_noise: bool = False
     memory: dict[str, Any] = field(default_factory=dict)
 
 
@@ -190,6 +194,8 @@ def _update(
     arrived[name] = (cases, vector.astype(np.float64))
     claimed = who.name if who and who.name else name
     fields: dict[str, Value] = {"site": claimed, "version": "v"}
+    if who and who.claims_noise:
+        fields |= {"epsilon": 1.0, "delta": 1e-5}
     if np.isfinite(vector).all() and np.abs(vector).max() < 60_000:
         payload = wire.encode_update(wire.UpdateMessage(claimed, number, cases, AdapterState.from_vector(layout, vector)))
     else:

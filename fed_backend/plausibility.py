@@ -162,6 +162,11 @@ def sketches(states: Mapping[str, AdapterState], seed: int) -> dict[str, FloatAr
     return {site: project(state.to_vector(), seed=seed, size=SKETCH_SIZE).astype(np.float64) for site, state in states.items()}
 
 
+def is_heard(site: str, weights: Mapping[str, Mapping[str, float]]) -> bool:
+    """Whether the site enters another's mixture with at least `HEARD` of an equal share. `weights`: receiver -> giver -> weight."""
+    return any(row.get(site, 0.0) * len(weights) >= HEARD for name, row in weights.items() if name != site)
+
+
 def agreement_with_hearers(sketched: Mapping[str, FloatArray], weights: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Median cosine of each site's adapters with those of its hearers, the other sites whose mixtures it would enter with weight.
 

@@ -23,6 +23,8 @@ from fed_backend.server_state import ServerState
 from fed_backend.wire import UpdateMessage
 from sam_adapters.schema import AdapterState
 
+_HEARD_ALL_THE_SAME = "It says that it adds noise for privacy, but its probe has so little that others hear it: it is judged like all. "
+
 
 class RoundJudge:
     """The checks of one round. See the module for the order of calls."""
@@ -68,10 +70,9 @@ class RoundJudge:
         """Why updates of `sites` are refused beside the others'."""
         withheld = self.withheld(state) - set(sites)
         norms = {site: sgca.norm(record.state) for site, record in state.sites.items() if site not in withheld}
-        judged = set(sites) - self._noised
-        memories = {site: self._memories[site] for site in judged if site in self._memories and state.sites[site].cases > 0}
+        memories = {site: self._memories[site] for site in sites if site in self._memories and state.sites[site].cases > 0}
         found = plausibility.check_copies(memories, {site: self._book.of(site).sent for site in memories})
-        found |= {site: reason for site, reason in plausibility.check_norms(norms).items() if site in judged}
+        found |= {site: reason for site, reason in plausibility.check_norms(norms).items() if site in set(sites) - self._noised}
         return self._refused(found)
 
     def reply(self, site: str, halves: Halves) -> str | None:
@@ -86,18 +87,26 @@ class RoundJudge:
     ) -> dict[str, str]:
         """Why updates of `sites` are refused because nothing speaks for them.
 
+        Noise agrees with nothing, and is large. A site that says it adds noise is let be while nobody hears it, as its probe must have
+        it: what it has kept out of its probe does not excuse its update.
+
         Args:
             probe_seed: of the round's projection.
             weights: receiver -> giver -> weight, if all were believed.
         """
-        judged = [site for site in sites if site in self._memories and site not in self._noised]
+        claims = {site for site in self._noised if not plausibility.is_heard(site, weights)}
+        judged = [site for site in sites if site in self._memories and site not in claims]
         withheld = self.withheld(state) - set(judged)
-        states = {site: record.state for site, record in state.sites.items() if site not in withheld and site not in self._noised}
+        states = {site: record.state for site, record in state.sites.items() if site not in withheld and site not in claims}
         others = plausibility.agreement_with_hearers(plausibility.sketches(states, probe_seed), weights)
+        norms = plausibility.check_norms({site: sgca.norm(adapters) for site, adapters in states.items()})
         found = {}
         for site in judged:
             evidence = self._evidence(site, states[site], others, probe_seed)
             reason = plausibility.check_evidence(evidence, self._probe_size(site))
+            if site in self._noised:
+                reason = norms.get(site) or reason
+                reason = reason and _HEARD_ALL_THE_SAME + reason
             if reason:
                 found[site] = reason
         return self._refused(found)

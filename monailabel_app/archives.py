@@ -6,7 +6,8 @@ import zlib
 from pathlib import Path
 
 from sam_adapters.errors import ImageError
-from sam_adapters.images import IMAGE_EXTENSIONS, MAX_IMAGE_BYTES
+from sam_adapters.image_names import IMAGE_EXTENSIONS
+from sam_adapters.images import MAX_IMAGE_BYTES
 
 MAX_MEMBERS = 5_000
 _CHUNK = 1 << 20

@@ -30,7 +30,7 @@ from monailabel_app.request_guard import checked_case_id, checked_tag
 from sam_adapters import atomic
 from sam_adapters.dicom_series import holds_dicom
 from sam_adapters.errors import RegistryError
-from sam_adapters.images import PICTURE_EXTENSIONS, VOLUME_EXTENSIONS
+from sam_adapters.image_names import PICTURE_EXTENSIONS, VOLUME_EXTENSIONS
 
 LOCK_SECONDS = 60.0
 

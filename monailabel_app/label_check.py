@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from monailabel_app.declared_values import DeclaredValues
 from sam_adapters.errors import ImageError, LabelError
 from sam_adapters.geometry import Geometry
-from sam_adapters.images import PICTURE_EXTENSIONS, header_geometry, read_image, read_label
+from sam_adapters.image_names import PICTURE_EXTENSIONS
+from sam_adapters.images import header_geometry, read_image, read_label
 
 
 def check_label(image: Path, label: Path, declared: DeclaredValues, series: Callable[[Path], Geometry] | None = None) -> None:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_adapters.cases import LabelledCase, LoadedCase, load_case
+from sam_adapters.case_loading import LoadedCase, load_case
+from sam_adapters.cases import LabelledCase
 from sam_adapters.dice import Overlap, overlap
 from sam_adapters.prompts import SlicePrompts, take_slice, tight_box
 from sam_adapters.segmenter import Segmenter

@@ -16,7 +16,8 @@ import numpy as np
 
 from sam_adapters.adapters import AdaptedNetwork
 from sam_adapters.bases import base_sha256
-from sam_adapters.cases import SkippedCase, labelled_cases, load_cases, split_cases
+from sam_adapters.case_loading import SkippedCase, load_cases
+from sam_adapters.cases import labelled_cases, split_cases
 from sam_adapters.errors import RegistryError
 from sam_adapters.evaluation import (
     EVALUATION_KINDS,

@@ -17,12 +17,10 @@ from sam_adapters.dicom_series import modality_of, series_files
 from sam_adapters.errors import ImageError, LabelError
 from sam_adapters.geometry import Geometry
 from sam_adapters.image_checks import is_finite_nifti, require_content, require_own_voxels, require_whole_jpeg, require_whole_nifti
+from sam_adapters.image_names import IMAGE_EXTENSIONS, PICTURE_EXTENSIONS, VOLUME_EXTENSIONS, image_extension
 from sam_adapters.mask_files import write_mask_file
 from sam_adapters.native_headers import native_header
 
-VOLUME_EXTENSIONS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
-PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg")
-IMAGE_EXTENSIONS = (*VOLUME_EXTENSIONS, *PICTURE_EXTENSIONS, ".dcm")
 MAX_IMAGE_BYTES = 2**31
 """Images above this are refused before memory is allocated: 2 GiB is a CT of 512 × 512 × 4096 voxels of 16 bits."""
 
@@ -49,12 +47,6 @@ class MedicalImage:
     def is_picture(self) -> bool:
         """True for a two-dimensional picture without a place in the patient (PNG, JPEG)."""
         return self.picture
-
-
-def image_extension(path: Path) -> str | None:
-    """The known image extension (lower case, `.nii.gz` counts as one) at the end of a file's name, or None."""
-    name = path.name.lower()
-    return next((extension for extension in IMAGE_EXTENSIONS if name.endswith(extension)), None)
 
 
 def read_image(path: Path) -> MedicalImage:

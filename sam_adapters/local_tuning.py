@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 from sam_adapters import atomic
 from sam_adapters.adapters import AdaptedNetwork
-from sam_adapters.cases import LabelledCase, SkippedCase, labelled_cases, split_cases
+from sam_adapters.case_loading import SkippedCase
+from sam_adapters.cases import LabelledCase, labelled_cases, split_cases
 from sam_adapters.errors import TuningError
 from sam_adapters.gate import GateDecision, run_gate
 from sam_adapters.loading import load_adapted

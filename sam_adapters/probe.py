@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from sam_adapters.adapters import AdaptedNetwork
-from sam_adapters.cases import LabelledCase, SkippedCase, labelled_cases, load_cases, split_cases
+from sam_adapters.case_loading import SkippedCase, load_cases
+from sam_adapters.cases import LabelledCase, labelled_cases, split_cases
 from sam_adapters.evaluation import largest_slices
 from sam_adapters.loading import load_adapted
 from sam_adapters.registry import Registry

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from sam_adapters.adapters import AdaptedNetwork
-from sam_adapters.cases import LabelledCase, SkippedCase, load_cases
+from sam_adapters.case_loading import SkippedCase, load_cases
+from sam_adapters.cases import LabelledCase
 from sam_adapters.errors import TuningError
 from sam_adapters.segmenter import resolve_device
 from sam_adapters.settings import PROMPT_KINDS, PromptKind, SiteSettings

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_adapters.cases import LabelledCase, LoadedCase, SkippedCase, load_cases
+from sam_adapters.case_loading import LoadedCase, SkippedCase, load_cases
+from sam_adapters.cases import LabelledCase
 from sam_adapters.preprocess import SliceFit, prepare_mask, prepare_slice
 from sam_adapters.prompts import take_slice
 from sam_adapters.tuning_plan import CaseSlices

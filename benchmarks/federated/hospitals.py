@@ -16,7 +16,8 @@ import SimpleITK as sitk
 from benchmarks.federated.configuration import Configuration
 from sam_adapters.cases import LabelledCase, labelled_cases
 from sam_adapters.errors import SettingError
-from sam_adapters.images import image_extension, read_image
+from sam_adapters.image_names import image_extension
+from sam_adapters.images import read_image
 from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
 

@@ -21,7 +21,8 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.meandice import compute_dice
 from numpy.typing import NDArray
 
-from sam_adapters.cases import LabelledCase, load_case
+from sam_adapters.case_loading import load_case
+from sam_adapters.cases import LabelledCase
 from sam_adapters.evaluation import largest_slices
 from sam_adapters.prompts import SlicePrompts, take_slice, tight_box
 from sam_adapters.segmenter import Segmenter

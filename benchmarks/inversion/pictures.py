@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_backend.demo.virtual_hospitals import draw_case, protocol, virtual_hospital
-from sam_adapters.cases import LabelledCase, SkippedCase, load_cases
+from sam_adapters.case_loading import SkippedCase, load_cases
+from sam_adapters.cases import LabelledCase
 from sam_adapters.evaluation import largest_slices
 from sam_adapters.label_log import label_file_sha256
 from sam_adapters.preprocess import prepare_slice

@@ -22,7 +22,6 @@ class RealAttack:
         moles: how many attackers.
         is_value: whether what it sends are adapters that can be averaged, so that plain FedAvg must feel it.
         refused: whether the server has to refuse it in the first round in which it attacks.
-        claims_noise: whether it says that its privacy rule has added noise, which keeps it from being judged by norm and agreement.
     """
 
     name: str
@@ -32,7 +31,6 @@ class RealAttack:
     moles: int = 1
     is_value: bool = True
     refused: bool = True
-    claims_noise: bool = False
 
 
 def _same_message(move: Move, payload: bytes) -> bytes:
@@ -58,7 +56,7 @@ def _attacks() -> tuple[RealAttack, ...]:
         RealAttack("(an honest member)", Attacker, ("honest",) * 2, is_value=False, refused=False),
         RealAttack("slow drift", make["slow drift"], ("attack",) * 2, "(an honest member)", refused=False),
         RealAttack("backdoor-like", make["backdoor-like"], beside="(an honest member)", refused=False),
-        RealAttack("sign flip x 8 that claims privacy noise", make["sign flip x 8"], refused=False, claims_noise=True),
+        RealAttack("sign flip x 8 that claims privacy noise", make["sign flip x 8, said to be noised"]),
         RealAttack("constant, two alike", make["constant, 2 of 8 alike"], moles=2),
         RealAttack("(falls silent)", Attacker, ("honest", "silent"), is_value=False, refused=False),
         RealAttack("old round's message", lambda: Attacker(message=_same_message), ("honest", "attack"), "(falls silent)", is_value=False),

@@ -100,7 +100,7 @@ def install(path: str) -> None:
     client_site._encoded_update = lambda *given: mole.update(encode, *given)
     if mole.attacker.name:
         client_app._member = lambda context: dataclasses.replace(member_of(context), name=mole.attacker.name)
-    if ATTACKS[plan["attack"]].claims_noise:
+    if mole.attacker.claims_noise:
         collect = client_site.collect_update
         client_site.collect_update = lambda *given: dataclasses.replace(collect(*given), epsilon=1.0, delta=1e-5)
     stand_in_probe = stand_in.probe_halves

@@ -2,15 +2,19 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from benchmarks import attacks
 from benchmarks.attacks import Attack, Result
+from benchmarks.simulated_federation import Attacker, FloatArray, Move
 
 ATTACKS = {attack.name: attack for attack in attacks.attacks()}
 SAID = {
     "sign flip x 8": "agrees with nothing|works against its own probe|times the median",
     "sign flip": "agrees with nothing|works against its own probe",
+    "sign flip x 8, said to be noised": "others hear it: it is judged like all. .*(times the median|against its own)",
+    "sign flip, said to be noised": "others hear it: it is judged like all. It (agrees with nothing|works against its own probe)",
     "scaling x 100": "times the median of the others",
     "random values": "times the median of the others",
     "random, ordinary norm": "agrees with nothing",
@@ -64,3 +68,29 @@ def test_every_attack_is_looked_at() -> None:
 def test_honest_sites_are_not_refused() -> None:
     rates = attacks.honest_refusals(2, rounds=4, values=4096)
     assert rates == {"seeds": 2, "updates": 64, "refused": 0}
+
+
+def noised(multiplier: float) -> Attacker:
+    """A member that adds the noise that it says: of an update clipped at twice its norm, and of its probe."""
+
+    def update(move: Move) -> FloatArray:
+        deviation = 2 * 2 * float(np.linalg.norm(move.honest)) * multiplier
+        return np.asarray(move.honest + move.rng.normal(0, deviation, len(move.honest)), np.float64)
+
+    def probe(move: Move, a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return a + move.rng.normal(0, 2 * multiplier, len(a)), b + move.rng.normal(0, 2 * multiplier, len(b))
+
+    return Attacker(update, probe, claims_noise=True)
+
+
+@pytest.mark.parametrize("multiplier", [0.0005, 0.02, 0.5, 2.0])
+def test_a_member_that_adds_the_noise_that_it_says_is_not_refused(multiplier: float) -> None:
+    attack = Attack("noised", lambda: noised(multiplier))
+    assert attacks.measure(attack, rounds=5).first_refused is None
+
+
+def test_noise_in_the_update_alone_is_refused_where_it_would_drown_the_others() -> None:
+    attack = Attack("noised", lambda: Attacker(noised(0.02).update, claims_noise=True))
+    found = attacks.measure(attack, rounds=3, values=4096)
+    assert found.first_refused == attacks.STARTS
+    assert "judged like all" in found.verdict

@@ -16,7 +16,8 @@ from monailabel_app.dicom_segmentation import label_names, write_segmentation
 from monailabel_app.dicomweb import RemoteSeries
 from monailabel_app.dicomweb_datastore import DicomWebDatastore, patient_key
 from monailabel_app.label_delivery import SENT_FILE, LabelDelivery
-from sam_adapters.cases import labelled_cases, load_case
+from sam_adapters.case_loading import load_case
+from sam_adapters.cases import labelled_cases
 from sam_adapters.dicom_series import series_files
 from sam_adapters.errors import LabelError
 from sam_adapters.images import read_image, write_mask

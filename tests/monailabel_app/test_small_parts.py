@@ -20,7 +20,8 @@ from monailabel_app.tuning_task import train_stats
 from monailabel_app.uncertainty_worker import spread_slices
 from monailabel_app.uploads import stored_upload, upload_name
 from sam_adapters import errors
-from sam_adapters.cases import LabelledCase, load_case
+from sam_adapters.case_loading import load_case
+from sam_adapters.cases import LabelledCase
 from sam_adapters.label_log import label_file_sha256
 from tests.monailabel_app.server_process import APP_FOLDER
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam_adapters.cases import LoadedCase, SkippedCase, labelled_cases, load_case, load_cases, split_cases
+from sam_adapters.case_loading import LoadedCase, SkippedCase, load_case, load_cases
+from sam_adapters.cases import labelled_cases, split_cases
 from sam_adapters.errors import ImageError, LabelError
 from sam_adapters.site_directory import SiteDirectory
 from sam_adapters.splits import is_validation

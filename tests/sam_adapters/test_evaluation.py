@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam_adapters.cases import labelled_cases, load_case
+from sam_adapters.case_loading import load_case
+from sam_adapters.cases import labelled_cases
 from sam_adapters.evaluation import CaseScore, evaluate, evaluation_case, largest_slices, mean_by_kind, score_cases
 from sam_adapters.loading import load_segmenter
 from sam_adapters.segmenter import Segmenter

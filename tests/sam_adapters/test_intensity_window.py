@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from sam_adapters.cases import LabelledCase, load_case
+from sam_adapters.case_loading import load_case
+from sam_adapters.cases import LabelledCase
 from sam_adapters.errors import SettingError
 from sam_adapters.geometry import Geometry
 from sam_adapters.images import MedicalImage, read_image

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sam_adapters.adapters import AdaptedNetwork
-from sam_adapters.cases import LabelledCase, labelled_cases, load_case
+from sam_adapters.case_loading import load_case
+from sam_adapters.cases import LabelledCase, labelled_cases
 from sam_adapters.errors import AdapterError
 from sam_adapters.loading import load_adapted
 from sam_adapters.probe import patient_halves, probe_halves, shared_gradient

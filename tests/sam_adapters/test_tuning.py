@@ -10,7 +10,8 @@ import torch
 
 from sam_adapters import tuning
 from sam_adapters.adapters import AdaptedNetwork
-from sam_adapters.cases import LabelledCase, labelled_cases, load_case
+from sam_adapters.case_loading import load_case
+from sam_adapters.cases import LabelledCase, labelled_cases
 from sam_adapters.errors import TuningError
 from sam_adapters.evaluation import evaluate, mean_by_kind
 from sam_adapters.loading import load_adapted
