@@ -1,6 +1,6 @@
 """What a round costs beyond the sites' own computing, with real processes on loopback.
 
-    python -m benchmarks.round_overhead [--sites 3] [--rounds 4] [--out FILE.json]
+    python -m benchmarks.round_overhead [--sites 3] [--rounds 4] [--encoding int8] [--out FILE.json]
 
 Starts `fedsca server start` and one `fedsca site join` a site, and runs rounds by `fedsca server run-round`, one command each. The sites
 are tiny (32 x 32 pixels at image size 128, two training cases) and have a version each, so that rounds are full: updates, probe, mixtures
@@ -9,6 +9,7 @@ and the gate.
 For every round and phase: the server's wall time, and the longest of the sites' own times as they measured them inside the ClientApp. The
 difference is what messages, Flower's polling and the start of processes cost. `command` is the time from calling the command to its end;
 less the round's own time that is starting `flwr`, submitting the run, starting the ServerApp's process and noticing its end.
+Beside it the payload bytes of a site, up and down, the most of any site.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,16 @@ def one_round(state: Path) -> dict[str, Any]:
         "server": {key: round(value, 2) for key, value in server.items()},
         "slowest_site": {key: round(value, 2) for key, value in own.items()},
         "overhead": round(command - sum(own.values()), 2),
+        "bytes_up": _most(report, ("update", "probe_reply")),
+        "bytes_down": _most(report, ("probe_request", "mixture")),
     }
 
 
-def measure(count: int, rounds: int) -> list[dict[str, Any]]:
+def _most(report: Mapping[str, Any], purposes: Sequence[str]) -> int:
+    return max(sum(counted.get(purpose, 0) for purpose in purposes) for counted in report["bytes"].values())
+
+
+def measure(count: int, rounds: int, encoding: str) -> list[dict[str, Any]]:
     """Figures of every round."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -83,6 +90,7 @@ def measure(count: int, rounds: int) -> list[dict[str, Any]]:
         state, port = folder / "server", launch.free_port()
         waits = [f"--{phase}-seconds" for phase in PHASES]
         start = ["server", "start", "--state", str(state), "--port", str(port), "--expected-sites", str(count)]
+        start += ["--encoding", encoding]
         for wait in waits:
             start += [wait, WAIT]
         server = stack.enter_context(process(start, folder / "server.log"))
@@ -106,7 +114,8 @@ def table(rounds: Sequence[dict[str, Any]]) -> str:
     whole = statistics.median(one["command"] for one in later)
     overhead = statistics.median(one["overhead"] for one in later)
     lines.append(f"| whole command | {whole:.1f} | {whole - overhead:.1f} | {overhead:.1f} |")
-    return "\n".join(lines)
+    up, down = (max(one[key] for one in rounds) / 1000 for key in ("bytes_up", "bytes_down"))
+    return "\n".join([*lines, "", f"At most {up:.1f} kB up and {down:.1f} kB down a site and round."])
 
 
 def main() -> None:
@@ -114,13 +123,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sites", type=int, default=3, help="number of sites")
     parser.add_argument("--rounds", type=int, default=4, help="rounds; the first is left out of the table")
+    parser.add_argument("--encoding", choices=("fp16", "int8"), default="fp16", help="of the payloads")
     parser.add_argument("--out", type=Path, help="write the figures here")
     options = parser.parse_args()
     where = machine()
-    rounds = measure(options.sites, options.rounds)
+    rounds = measure(options.sites, options.rounds, options.encoding)
     print(table(rounds))
     if options.out:
-        document = {"machine": where, "sites": options.sites, "rounds": rounds}
+        document = {"machine": where, "sites": options.sites, "encoding": options.encoding, "rounds": rounds}
         options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 
 from sam_adapters.registry import Registry
+from sam_adapters.settings import SiteSettings
 from tests.faults.fault import Seen, fault, recovered
 from tests.faults.federation import WAIT_SECONDS, Federation
 from tests.faults.kill_server import JUDGED, LARGE, PROBE, SMALL, UPDATE
@@ -100,9 +101,17 @@ def tune(federation: Federation, name: str) -> int:
         ).returncode
 
 
+def another_tuning(federation: Federation, name: str) -> None:
+    """The next tuning makes another version than the last, which the registry has already and would not write again."""
+    file = federation.sites[name].settings_file
+    settings = SiteSettings.load(file)
+    settings.override({"seed": str(settings.seed + 1)}).save(file)
+
+
 def tuning_killed(federation: Federation, moment: Moment) -> Seen:
     """The next tuning ends well, and the next round sends what it made."""
     hit = federation.names[0]
+    another_tuning(federation, hit)
     reached = federation.moments.kill(moment)
     assert tune(federation, hit) == -signal.SIGKILL, federation.logs()
     assert reached.fired
