@@ -213,10 +213,21 @@ def join(
         node_key=node_key,
         trusted_entities=trusted_entities,
     )
+    _compare_clocks(superlink, tls=root_certificates is not None)
     flwr_home = member.site.work / launch.SITE_FLWR_HOME
     flwr_home.mkdir(mode=0o700, exist_ok=True)
     typer.echo(f"Site {member.name} joins {superlink}.")
     _become(argv, launch.flower_environment(flwr_home))
+
+
+def _compare_clocks(superlink: str, *, tls: bool) -> None:
+    """Say it if this clock and the server's differ; refuse if Flower would end without saying why."""
+    from fed_backend.clock_check import seconds_ahead, sentence
+
+    ahead = seconds_ahead(superlink, tls=tls)
+    said = None if ahead is None else sentence(ahead)
+    if said:
+        typer.echo(said)
 
 
 @site_app.command("status")

@@ -53,6 +53,8 @@ class RoundKeeper:
     at_work: Callable[[Path], bool] = run_at_work
     _child: Child | None = None
     _begun: float = 0.0
+    _first_begun: tuple[datetime.datetime, float] | None = None
+    """The round that was begun here, by its `started`, and when by the clock that never jumps."""
     _retry_at: float = 0.0
 
     @property
@@ -115,7 +117,14 @@ class RoundKeeper:
         book = self._edit(lambda found: found.begin(target, decision.cause, decision.due, now))
         log.info("Round %d begins (%s).", target, decision.cause)
         if book.running is not None:
+            self._first_begun = (book.running.started, self.clock.monotonic())
             self._run(book.running)
+
+    def _age(self, running: RunningRound) -> datetime.timedelta:
+        """Since the round was begun: by the clock on the wall only if another process began it."""
+        if self._first_begun is not None and self._first_begun[0] == running.started:
+            return datetime.timedelta(seconds=self.clock.monotonic() - self._first_begun[1])
+        return self.clock.now() - running.started
 
     def _run(self, running: RunningRound) -> None:
         self._begun = self.clock.monotonic()
@@ -136,16 +145,15 @@ class RoundKeeper:
 
     def _take_up(self, book: Book, running: RunningRound) -> None:
         """Go on with a round that was begun and has no end."""
-        now = self.clock.now()
         if self._ended(running):
             return
-        if self.at_work(self.state) and now - running.started < datetime.timedelta(seconds=self.longest):
+        if self.at_work(self.state) and self._age(running) < datetime.timedelta(seconds=self.longest):
             self._retry_at = self.clock.monotonic() + FIRST_RETRY_SECONDS
             return
         why = read_problem(self.state, running.target)
         if running.attempt >= MOST_ATTEMPTS:
             self._end(Ended("given up", f"It was begun {running.attempt} times and never ended. {why}".rstrip()))
-        elif now - running.started > max(self.catch_up, STALE):
+        elif self._age(running) > max(self.catch_up, STALE):
             self._end(Ended("given up", f"It was interrupted too long ago to be taken up. {why}".rstrip()))
         else:
             again = self._edit(lambda found: found.try_again())

@@ -250,3 +250,13 @@ def test_a_folder_without_rounds_has_none_behind_it(tmp_path: Path) -> None:
     assert rounds_behind(tmp_path) == 0
     assert outcome_of(tmp_path, 1) is None
     assert json.dumps(books.load(tmp_path).to_dict())
+
+
+def test_a_clock_that_jumps_ahead_in_a_round_makes_it_no_older(bench: Bench) -> None:
+    bench.clock.wall += datetime.timedelta(microseconds=123_456)
+    bench.keeper.tick(ready=True)
+    bench.clock.wall += datetime.timedelta(days=1)
+    bench.end(2)
+    bench.clock.forward(60.0)
+    bench.keeper.tick(ready=True)
+    assert len(bench.players.started) == 2, "taken up"
