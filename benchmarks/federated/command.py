@@ -3,7 +3,9 @@
     fedsca bench federated --root DIR --out F.json [--preset cpu|full] [--experiment NAME] [--methods A,B] [--seeds 0,1,2] [--rounds R]
 
 DIR holds <site>/studies and <site>/split.json. The same command again goes on where it was stopped; finished rounds are kept in the work
-folder. Experiments of one budget on the same hospitals can share a work folder: what one has tuned and scored the other need not.
+folder. Where that is gone, F.json is enough: methods and seeds that are whole in it are not computed again, and what it has of other
+experiments stays in it. Experiments of one budget on the same hospitals can share a work folder: what one has tuned and scored the other
+need not.
 Test cases are used for the figures only. `fedsca bench report F.json` makes tables and plots of the result.
 """
 
@@ -24,6 +26,7 @@ import torch
 
 from benchmarks.federated.configuration import EXPERIMENTS, PRESETS, Arm, Configuration, arms
 from benchmarks.federated.hospitals import Hospital, find_hospitals, read_hospital, test_cases, training_cases, validation_cases
+from benchmarks.federated.known_units import KnownUnits, key_of
 from benchmarks.federated.trial import METHODS, Trial
 from benchmarks.federated.workbench import Workbench
 from benchmarks.machine import machine
@@ -31,7 +34,7 @@ from sam_adapters import atomic
 from sam_adapters.errors import FedscaError, SettingError
 from sam_adapters.file_lock import try_lock
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -96,6 +99,9 @@ class Run:
         self.about = {"preset": options.preset, "experiment": options.experiment, "root": options.root.name}
         self.work.mkdir(parents=True, exist_ok=True)
         self._check_same()
+        budget = {"configuration": self.base.to_dict(), "root": self.about["root"], "preset": self.about["preset"], "sites": self._sites()}
+        self.known = KnownUnits.read(self.out, budget)
+        self.machines, self.here = self.known.machines_with(machine())
         if self.base.threads:
             torch.set_num_threads(self.base.threads)
         self.bench = Workbench(self.work / "memo", self._note)
@@ -119,7 +125,10 @@ class Run:
             for arm in self.arms
             for method in arm.methods
         ]
-        todo = [(arm, trial, number) for arm, trial in trials for number in trial.missing()]
+        taken = [trial for arm, trial in trials if self._taken_over(arm, trial)]
+        if taken:
+            print(f"{len(taken)} of {len(trials)} trials are in {self.out.name} already.", flush=True)
+        todo = [(arm, trial, number) for arm, trial in trials if trial not in taken for number in trial.missing()]
         begun = time.monotonic()
         self._write(trials)
         for done, (arm, trial, number) in enumerate(todo, start=1):
@@ -138,6 +147,11 @@ class Run:
     def _of(self, arm: Arm) -> Configuration:
         return self.base.changed(arm.changes)
 
+    def _taken_over(self, arm: Arm, trial: Trial) -> list[dict[str, Any]]:
+        """The units of a trial of which nothing lies in the work folder and everything in the result file."""
+        untouched = len(trial.missing()) == trial.rounds
+        return self.known.of((arm.name, trial.method, trial.seed), trial.rounds) if untouched else []
+
     def _note(self, text: str) -> None:
         if sys.stderr.isatty():
             print(f"\r\033[K{self._line}: {text}", end="", file=sys.stderr, flush=True)
@@ -153,26 +167,36 @@ class Run:
         atomic.write_json(path, value)
 
     def _write(self, trials: list[tuple[Arm, Trial]]) -> None:
-        units: list[dict[str, Any]] = []
-        for arm, trial in trials:
-            for number in range(1, trial.rounds + 1):
-                path = trial.unit_file(number)
-                if path.exists():
-                    units.append({"arm": arm.name, **json.loads(path.read_text(encoding="utf-8"))})
+        units = [unit for arm, trial in trials for unit in self._taken_over(arm, trial) or self._finished(arm, trial)]
+        wanted = {(arm.name, trial.method, trial.seed) for arm, trial in trials}
+        others = [unit for unit in self.known.units if key_of(unit) not in wanted]
         atomic.write_json(
             self.out,
             {
                 "schema": SCHEMA_VERSION,
                 **self.about,
-                "machine": machine(),
+                "machines": self.machines,
                 "configuration": self.base.to_dict(),
-                "arms": {arm.name: dict(arm.changes) for arm in self.arms},
-                "seeds": self.seeds,
-                "sites": {hospital.name: self._counts(hospital) for hospital in self.hospitals},
-                "complete": all(not trial.missing() for _, trial in trials),
-                "units": units,
+                "arms": {**self.known.arms, **{arm.name: dict(arm.changes) for arm in self.arms}},
+                "seeds": sorted({*self.seeds, *(unit["seed"] for unit in others)}),
+                "sites": self._sites(),
+                "complete": all(not trial.missing() or self._taken_over(arm, trial) for arm, trial in trials),
+                "units": units + others,
             },
         )
+
+    def _finished(self, arm: Arm, trial: Trial) -> list[dict[str, Any]]:
+        """The units of the work folder. What the result file knows of one already says on which machine it was computed."""
+        found = []
+        for number in range(1, trial.rounds + 1):
+            path = trial.unit_file(number)
+            if path.exists():
+                unit = {"arm": arm.name, **json.loads(path.read_text(encoding="utf-8"))}
+                found.append({**unit, "machine": self.known.machine_of(unit, self.here)})
+        return found
+
+    def _sites(self) -> dict[str, dict[str, int]]:
+        return {hospital.name: self._counts(hospital) for hospital in self.hospitals}
 
     def _counts(self, hospital: Hospital) -> dict[str, int]:
         return {

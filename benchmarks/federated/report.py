@@ -78,8 +78,20 @@ def merged(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for other in results[1:]:
         if (other["configuration"], other["sites"]) != (first["configuration"], first["sites"]):
             raise ValueError("the files are of different hospitals or budgets: report each on its own.")
-    units = {(unit["arm"], unit["method"], unit["seed"], unit["round"]): unit for result in results for unit in result["units"]}
-    return {**first, "arms": {name: arm for result in results for name, arm in result["arms"].items()}, "units": list(units.values())}
+    machines = [machine for result in results for machine in machines_of(result)]
+    units = {}
+    before = 0
+    for result in results:
+        for unit in result["units"]:
+            units[unit["arm"], unit["method"], unit["seed"], unit["round"]] = {**unit, "machine": before + unit.get("machine", 0)}
+        before += len(machines_of(result))
+    return {
+        **first,
+        "machines": machines,
+        "complete": all(result["complete"] for result in results),
+        "arms": {name: arm for result in results for name, arm in result["arms"].items()},
+        "units": list(units.values()),
+    }
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -95,15 +107,26 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def _about(result: Mapping[str, Any]) -> str:
-    machine, wanted = result["machine"], result["configuration"]
+    wanted = result["configuration"]
+    used = {unit.get("machine", 0) for unit in result["units"]}
+    machines = dict.fromkeys(
+        f"{one['processor']}, {one['cores']} cores, GPU: {one['gpu'] or 'none'}; commit {one['commit']}"
+        for number, one in enumerate(machines_of(result))
+        if number in used
+    )
     seeds = sorted({unit["seed"] for unit in result["units"]})
     sites = "; ".join(f"{site}: {one['train']} train, {one['test']} test" for site, one in result["sites"].items())
     complete = "" if result["complete"] else " **Not complete yet.**"
     return (
         f"{wanted['image_size']} px, {wanted['rounds']} rounds of {wanted['steps']} steps of {wanted['batch_size']} slices a site, "
         f"seeds {', '.join(map(str, seeds))}. Cases: {sites}. At most {wanted['test_slices'] or 'all'} slices of a test case.\n"
-        f"{machine['processor']}, {machine['cores']} cores, GPU: {machine['gpu'] or 'none'}; commit {machine['commit']}.{complete}\n"
+        f"{'. '.join(machines)}.{complete}\n"
     )
+
+
+def machines_of(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The machines of a result; files of schema 1 have one."""
+    return list(result.get("machines") or [result["machine"]])
 
 
 def methods_of(units: Iterable[Unit], arm: str) -> list[str]:

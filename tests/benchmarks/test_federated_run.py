@@ -1,6 +1,7 @@
 """The harness from end to end on two small drawn hospitals, killed in between."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,36 @@ def test_another_budget_is_refused_in_the_same_work_folder(hospitals: Path, tmp_
     command.main(arguments(hospitals, tmp_path / "result.json", "--methods", "base"))
     with pytest.raises(SystemExit, match="another configuration"):
         command.main(arguments(hospitals, tmp_path / "result.json", "--methods", "base", "--rounds", "5"))
+
+
+def test_a_result_file_outlives_its_work_folder(hospitals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "result.json"
+    command.main(arguments(hospitals, out, "--methods", "base"))
+    first = json.loads(out.read_text(encoding="utf-8"))
+    shutil.rmtree(tmp_path / "result.work")
+    command.main(arguments(hospitals, out, "--methods", "base"))
+    assert "1 of 1 trials are in result.json already." in capsys.readouterr().out
+    again = json.loads(out.read_text(encoding="utf-8"))
+    assert (again["units"], again["complete"]) == (first["units"], True)
+    command.main(arguments(hospitals, out, "--methods", "base", "--seeds", "1"))
+    more = json.loads(out.read_text(encoding="utf-8"))
+    assert [(unit["seed"], unit["machine"]) for unit in more["units"]] == [(1, 0), (0, 0)]
+    assert more["seeds"] == [0, 1]
+    assert len(more["machines"]) == 1
+
+
+def test_a_result_of_another_budget_is_never_written_over(hospitals: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    command.main(arguments(hospitals, out, "--methods", "base"))
+    before = out.read_bytes()
+    shutil.rmtree(tmp_path / "result.work")
+    with pytest.raises(SystemExit, match="holds figures of another configuration"):
+        command.main(arguments(hospitals, out, "--methods", "base", "--rounds", "5"))
+    assert out.read_bytes() == before
+    out.write_text("{}", encoding="utf-8")
+    shutil.rmtree(tmp_path / "result.work")
+    with pytest.raises(SystemExit, match="is no result of this benchmark"):
+        command.main(arguments(hospitals, out, "--methods", "base"))
 
 
 def test_an_unknown_method_is_named(hospitals: Path, tmp_path: Path) -> None:
