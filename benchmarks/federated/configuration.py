@@ -20,6 +20,7 @@ class Configuration:
         kinds: kinds of prompt that are trained, gated and tested, some of box, point, none.
         train_cases, validation_cases, test_cases: cases of a site at most; 0 for all.
         test_slices: largest slices of a test case that are scored; 0 for all with target.
+        scored: `test`, or `validation`, by which choices are made, because test cases decide nothing; not for methods that validate.
         label_value: the target's value; 0 for every value above 0.
         encoding, caution, probe_every: of the federation.
         proximal: μ of FedProx.
@@ -46,6 +47,7 @@ class Configuration:
     validation_cases: int = 4
     test_cases: int = 6
     test_slices: int = 2
+    scored: str = "test"
     label_value: int = 0
     encoding: str = "fp16"
     caution: float = 1.0
@@ -95,6 +97,9 @@ class Arm:
     methods: tuple[str, ...]
 
 
+CAUTIONS = (1.0, 3.0, 10.0, 30.0)
+GLOBAL = 1e9
+"""A caution at which everybody gets one mixture: the mean weighted by the probes' certainty."""
 MAIN = "main"
 """The arm in which nothing differs from the preset; experiments that need it as their reference share its rounds."""
 MAIN_METHODS = ("base", "local", "fedsca", "fedsca-gate", "fedavg-shared", "fedavg-all", "pfedgraph", "fedprox", "pooled")
@@ -128,7 +133,11 @@ EXPERIMENTS: dict[str, Any] = {
     "rules": lambda sites: [Arm(MAIN, {}, RULE_METHODS)],
     "depth": lambda sites: _vary("shared_depth", (0.25, 0.5, 0.75, 1.0), ("fedsca", "fedavg-shared")),
     "rank": lambda sites: _vary("rank", (2, 4, 8, 16)),
-    "caution": lambda sites: _vary("caution", (0.3, 1.0, 3.0, 10.0)),
+    "caution": lambda sites: _vary("caution", (0.3, 1.0, 3.0, 10.0, GLOBAL)),
+    "choose-caution": lambda sites: [
+        Arm("validation", {"scored": "validation"}, ("local", "fedavg-shared")),
+        *(Arm(f"caution {value}, validation", {"caution": value, "scored": "validation"}, ("fedsca",)) for value in CAUTIONS),
+    ],
     "probe": lambda sites: _vary("probe_every", (1, 2, 4)),
     "encoding": lambda sites: _vary("encoding", ("fp16", "int8")),
     "small": lambda sites: [

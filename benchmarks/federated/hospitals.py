@@ -124,6 +124,19 @@ def test_cases(hospital: Hospital, configuration: Configuration) -> tuple[Labell
     return drawn(hospital.test, configuration.test_cases, 0, f"{hospital.name} test")
 
 
+def scored_cases(hospital: Hospital, configuration: Configuration) -> tuple[LabelledCase, ...]:
+    """What figures are of: the test cases, or as many validation cases, the same for every seed, method and arm.
+
+    Raises:
+        SettingError: `scored` is neither.
+    """
+    if configuration.scored == "test":
+        return test_cases(hospital, configuration)
+    if configuration.scored == "validation":
+        return drawn(hospital.validation, configuration.test_cases, 0, f"{hospital.name} scored validation")
+    raise SettingError(f"scored is {configuration.scored!r}, expected test or validation.")
+
+
 def write_site(root: Path, hospital: Hospital, settings: SiteSettings, configuration: Configuration, seed: int, *, validate: bool) -> Path:
     """A site directory of the product with links to this seed's training and, if asked, validation cases. Done twice, it is the same.
 

@@ -22,7 +22,7 @@ from benchmarks.federated.configuration import Configuration
 from benchmarks.federated.hospitals import (
     Hospital,
     image_spacing,
-    test_cases,
+    scored_cases,
     training_cases,
     write_site,
 )
@@ -80,6 +80,7 @@ PUBLISHED: dict[str, Published] = {
 }
 PRODUCT = {"fedsca": False, "fedsca-gate": True}
 """Method -> whether the gate decides."""
+VALIDATING = tuple(method for method, gate in PRODUCT.items() if gate)
 ALONE = ("base", "local", "pooled")
 METHODS = (*ALONE, *PUBLISHED, *PRODUCT)
 
@@ -95,10 +96,12 @@ class Trial:
             folder: where the rounds go.
 
         Raises:
-            SettingError: no such method.
+            SettingError: no such method, or one that may not be scored on what is to be scored.
         """
         if method not in METHODS:
             raise SettingError(f"There is no method {method!r}: expected some of {', '.join(METHODS)}.")
+        if method in VALIDATING and configuration.scored == "validation":
+            raise SettingError(f"Method {method} validates on the cases that are to be scored: leave it out, or score the test cases.")
         self.folder, self.method, self.seed, self.configuration = folder, method, seed, configuration
         self.rounds = 1 if method == "base" else configuration.rounds
         self._hospitals = {hospital.name: hospital for hospital in hospitals}
@@ -269,7 +272,7 @@ class Trial:
 
     def _scores(self, site: str, folder: Path | None) -> dict[str, list[dict[str, Any]]]:
         settings, kinds = self._settings[site], list(self.configuration.kinds)
-        chosen = test_cases(self._hospitals[site], self.configuration)
+        chosen = scored_cases(self._hospitals[site], self.configuration)
         cases = [self._test_case(site, case, settings) for case in chosen]
         about = [
             [[str(case.image), case.label_sha256] for case in chosen],

@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from benchmarks.federated import command, workbench
-from benchmarks.federated.hospitals import find_hospitals, write_inverted
+from benchmarks.federated.configuration import PRESETS
+from benchmarks.federated.hospitals import find_hospitals, scored_cases, write_inverted
 from benchmarks.federated.local_norms import NORMS_FILE
 from sam_adapters.adapter_files import read_tensors
 from sam_adapters.errors import SettingError
@@ -165,3 +166,15 @@ def test_inverting_keeps_the_range(hospitals: Path, tmp_path: Path) -> None:
     write_inverted(source, tmp_path / "p0.png")
     before, after = read_image(source).array.astype(int), read_image(tmp_path / "p0.png").array.astype(int)
     assert np.array_equal(after, before.max() + before.min() - before)
+
+
+def test_choices_are_scored_on_validation_cases_by_methods_that_do_not_validate(hospitals: Path, tmp_path: Path) -> None:
+    hospital = find_hospitals(hospitals)[0]
+    wanted = PRESETS["tiny"].changed({"scored": "validation"})
+    found = {case.case for case in scored_cases(hospital, wanted)}
+    assert found
+    assert found <= {case.case for case in hospital.validation}
+    with pytest.raises(SystemExit, match="validates on the cases that are to be scored"):
+        command.main(arguments(hospitals, tmp_path / "result.json", "--methods", "fedsca-gate", "--set", "scored", '"validation"'))
+    with pytest.raises(SettingError, match="expected test or validation"):
+        scored_cases(hospital, wanted.changed({"scored": "training"}))
