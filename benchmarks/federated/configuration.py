@@ -36,7 +36,7 @@ class Configuration:
     """
 
     rounds: int = 3
-    steps: int = 8
+    steps: int = 24
     batch_size: int = 2
     learning_rate: float = 1e-3
     image_size: int = 128
