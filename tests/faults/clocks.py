@@ -57,9 +57,14 @@ def server_ahead(federation: Federation) -> Seen:
     return jump_apart(federation, "server", DAY, UPDATE, told="A")
 
 
+@fault("the server's clock jumps four minutes ahead while the mixture is on its way", "clock", options=OPTIONS)
+def server_a_little_ahead(federation: Federation) -> Seen:
+    return jump(federation, "server", 240.0, TAKEN)
+
+
 @fault("the server's clock jumps a day back while the mixture is on its way", "clock", options=OPTIONS)
 def server_back(federation: Federation) -> Seen:
-    return jump(federation, "server", 0.0, TAKEN)
+    return jump_apart(federation, "server", -DAY, TAKEN, told="A")
 
 
 @fault("a hospital's clock jumps a year ahead before its update", "clock", options=OPTIONS)
@@ -67,6 +72,6 @@ def site_ahead(federation: Federation) -> Seen:
     return jump_apart(federation, "A", 365 * DAY, UPDATE, told="A")
 
 
-@fault("a hospital's clock jumps two years back while it takes its mixture", "clock", options=OPTIONS)
+@fault("a hospital's clock jumps a year back while it takes its mixture", "clock", options=OPTIONS)
 def site_back(federation: Federation) -> Seen:
     return jump_apart(federation, "A", -365 * DAY, TAKEN, told="A")
