@@ -10,6 +10,7 @@ import email.parser
 import email.utils
 import socket
 import ssl
+import time
 from contextlib import suppress
 
 from fed_backend.errors import LaunchError
@@ -28,7 +29,7 @@ def seconds_ahead(address: str, *, tls: bool, seconds: float = ANSWER_SECONDS) -
 
     Args:
         address: HOST:PORT of the SuperLink.
-        seconds: to wait at most for each step.
+        seconds: to wait at most for a connection, and again for the answer.
 
     Returns:
         None if nobody answers, or the answer has no date.
@@ -66,7 +67,12 @@ def _head(host: str, port: int, *, tls: bool, seconds: float) -> tuple[str, date
     with plain, _unchecked().wrap_socket(plain, server_hostname=host) if tls else plain as connection:
         connection.sendall(f"GET / HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
         data = b""
-        while b"\r\n\r\n" not in data and len(data) < _MOST_BYTES and (part := connection.recv(4096)):
+        deadline = time.monotonic() + seconds
+        while b"\r\n\r\n" not in data and len(data) < _MOST_BYTES:
+            connection.settimeout(max(deadline - time.monotonic(), 0.001))
+            part = connection.recv(4096)
+            if not part:
+                break
             data += part
     return data.decode("latin-1").partition("\r\n")[2], datetime.datetime.now(datetime.UTC)
 

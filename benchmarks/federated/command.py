@@ -97,10 +97,10 @@ class Run:
         methods = tuple(options.methods.split(",")) if options.methods else None
         self.arms = arms(options.experiment, names, methods)
         self.about = {"preset": options.preset, "experiment": options.experiment, "root": options.root.name}
-        self.work.mkdir(parents=True, exist_ok=True)
-        self._check_same()
         budget = {"configuration": self.base.to_dict(), "root": self.about["root"], "preset": self.about["preset"], "sites": self._sites()}
         self.known = KnownUnits.read(self.out, budget)
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._check_same()
         self.machines, self.here = self.known.machines_with(machine())
         if self.base.threads:
             torch.set_num_threads(self.base.threads)

@@ -2,9 +2,11 @@
 
 import datetime
 import email.utils
+import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -56,6 +58,26 @@ def test_without_an_answer_nothing_is_known() -> None:
     assert seconds_ahead(f"127.0.0.1:{free_port()}", tls=False) is None
     with server(None) as address:
         assert seconds_ahead(address, tls=True, seconds=0.2) is None, "a server that speaks no TLS"
+
+
+def test_a_server_that_drips_its_answer_is_not_waited_for() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            while not stop.wait(0.02):
+                connection.sendall(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    begun = time.monotonic()
+    assert seconds_ahead(f"127.0.0.1:{listener.getsockname()[1]}", tls=False, seconds=0.3) is None
+    assert time.monotonic() - begun < 5
+    stop.set()
+    thread.join()
+    listener.close()
 
 
 @pytest.mark.parametrize("ahead", [0.0, 2.9, -304.0])
