@@ -3,25 +3,26 @@
 A SuperNode whose signature lies outside `MOST_BEHIND` … `MOST_AHEAD` is turned away and ends without a word. The server's time is read from
 the `Date` header of its answer; nothing is decided by it but whether a person is told, so certificates, which need a right clock
 themselves, are not checked.
+
+Threads: the question is an errand, so that a server that sends its answer in drips is not waited for longer than it may take.
 """
 
 import datetime
-import email.parser
-import email.utils
-import socket
-import ssl
-import time
-from contextlib import suppress
+from contextlib import closing, suppress
+from email.utils import parsedate_to_datetime
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
 from fed_backend.errors import LaunchError
 from fed_backend.launch import split_address
+from fed_backend.schedule.errand import Errand
+from fed_backend.schedule.pulse import unchecked_tls
 
 MOST_AHEAD, MOST_BEHIND = 5.0, 305.0
 """Seconds; Flower's `SYSTEM_TIME_TOLERANCE`, and that with its `TIMESTAMP_TOLERANCE`."""
 NEAR = 2.0
 """A warning from so many seconds before `MOST_AHEAD` on."""
 ANSWER_SECONDS = 5.0
-_MOST_BYTES = 16_384
 
 
 def seconds_ahead(address: str, *, tls: bool, seconds: float = ANSWER_SECONDS) -> float | None:
@@ -34,14 +35,9 @@ def seconds_ahead(address: str, *, tls: bool, seconds: float = ANSWER_SECONDS) -
     Returns:
         None if nobody answers, or the answer has no date.
     """
-    try:
-        head, received = _head(*split_address(address), tls=tls, seconds=seconds)
-    except OSError:
-        return None
-    with suppress(ValueError, TypeError):
-        there = email.utils.parsedate_to_datetime(str(email.parser.HeaderParser().parsestr(head)["Date"]))
-        return (received - there).total_seconds() - 0.5  # the header has whole seconds, cut off
-    return None
+    question = Errand("clock", partial(_ask, address, tls, seconds))
+    question.done.wait(2 * seconds)
+    return question.found
 
 
 def sentence(ahead: float) -> str | None:
@@ -61,27 +57,18 @@ def sentence(ahead: float) -> str | None:
     )
 
 
-def _head(host: str, port: int, *, tls: bool, seconds: float) -> tuple[str, datetime.datetime]:
-    """The headers of the server's answer, and when they came."""
-    plain = socket.create_connection((host, port), timeout=seconds)
-    with plain, _unchecked().wrap_socket(plain, server_hostname=host) if tls else plain as connection:
-        connection.sendall(f"GET / HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
-        data = b""
-        deadline = time.monotonic() + seconds
-        while b"\r\n\r\n" not in data and len(data) < _MOST_BYTES:
-            connection.settimeout(max(deadline - time.monotonic(), 0.001))
-            part = connection.recv(4096)
-            if not part:
-                break
-            data += part
-    return data.decode("latin-1").partition("\r\n")[2], datetime.datetime.now(datetime.UTC)
-
-
-def _unchecked() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+def _ask(address: str, tls: bool, seconds: float) -> float | None:
+    host, port = split_address(address)
+    if tls:
+        connection: HTTPConnection = HTTPSConnection(host, port, timeout=seconds, context=unchecked_tls())
+    else:
+        connection = HTTPConnection(host, port, timeout=seconds)
+    with closing(connection), suppress(HTTPException, ValueError, TypeError):
+        connection.request("GET", "/")
+        date = connection.getresponse().getheader("Date")
+        received = datetime.datetime.now(datetime.UTC)
+        return (received - parsedate_to_datetime(str(date))).total_seconds() - 0.5  # the header has whole seconds, cut off
+    return None
 
 
 def _span(seconds: float) -> str:

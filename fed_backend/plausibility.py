@@ -5,7 +5,7 @@ merely different, small, late or badly tuned passes, because SGCA's weights, the
 `docs/robustness.md` says what was measured on real tunings, where each limit comes from, and what no check here can find.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,9 +162,13 @@ def sketches(states: Mapping[str, AdapterState], seed: int) -> dict[str, FloatAr
     return {site: project(state.to_vector(), seed=seed, size=SKETCH_SIZE).astype(np.float64) for site, state in states.items()}
 
 
-def is_heard(site: str, weights: Mapping[str, Mapping[str, float]]) -> bool:
-    """Whether the site enters another's mixture with at least `HEARD` of an equal share. `weights`: receiver -> giver -> weight."""
-    return any(row.get(site, 0.0) * len(weights) >= HEARD for name, row in weights.items() if name != site)
+def hearers(site: str, weights: Mapping[str, Mapping[str, float]], among: Collection[str]) -> list[bool]:
+    """For each of `among`, whether the site enters its mixture with at least `HEARD` of an equal share; nobody hears itself.
+
+    Args:
+        weights: receiver -> giver -> weight.
+    """
+    return [name != site and weights.get(name, {}).get(site, 0.0) * len(among) >= HEARD for name in among]
 
 
 def agreement_with_hearers(sketched: Mapping[str, FloatArray], weights: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -187,7 +191,7 @@ def agreement_with_hearers(sketched: Mapping[str, FloatArray], weights: Mapping[
     rows = np.stack([sketched[site] / np.linalg.norm(sketched[site]) for site in names])
     cosines = rows @ rows.T
     for column, site in enumerate(names):
-        hears = [weights.get(name, {}).get(site, 0.0) * len(names) >= HEARD and name != site for name in names]
+        hears = hearers(site, weights, names)
         if any(hears):
             result[site] = float(np.median(cosines[hears, column]))
     return result

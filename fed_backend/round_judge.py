@@ -94,17 +94,18 @@ class RoundJudge:
             probe_seed: of the round's projection.
             weights: receiver -> giver -> weight, if all were believed.
         """
-        claims = {site for site in self._noised if not plausibility.is_heard(site, weights)}
-        judged = [site for site in sites if site in self._memories and site not in claims]
+        heard = {site for site in self._noised if any(plausibility.hearers(site, weights, weights))}
+        let_be = self._noised - heard
+        judged = [site for site in sites if site in self._memories and site not in let_be]
         withheld = self.withheld(state) - set(judged)
-        states = {site: record.state for site, record in state.sites.items() if site not in withheld and site not in claims}
+        states = {site: record.state for site, record in state.sites.items() if site not in withheld and site not in let_be}
         others = plausibility.agreement_with_hearers(plausibility.sketches(states, probe_seed), weights)
-        norms = plausibility.check_norms({site: sgca.norm(adapters) for site, adapters in states.items()})
+        norms = plausibility.check_norms({site: sgca.norm(adapters) for site, adapters in states.items()}) if heard else {}
         found = {}
         for site in judged:
             evidence = self._evidence(site, states[site], others, probe_seed)
             reason = plausibility.check_evidence(evidence, self._probe_size(site))
-            if site in self._noised:
+            if site in heard:
                 reason = norms.get(site) or reason
                 reason = reason and _HEARD_ALL_THE_SAME + reason
             if reason:

@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.federated.configuration import EXPERIMENTS, PRESETS, Arm, Configuration, arms
 from benchmarks.federated.hospitals import Hospital, find_hospitals, read_hospital, test_cases, training_cases, validation_cases
-from benchmarks.federated.known_units import KnownUnits, key_of
+from benchmarks.federated.known_units import Key, KnownUnits, key_of
 from benchmarks.federated.trial import METHODS, Trial
 from benchmarks.federated.workbench import Workbench
 from benchmarks.machine import machine
@@ -106,6 +106,7 @@ class Run:
             torch.set_num_threads(self.base.threads)
         self.bench = Workbench(self.work / "memo", self._note)
         self._line = ""
+        self._taken: dict[Key, list[dict[str, Any]]] = {}
 
     def go(self) -> None:
         """Every missing round, seed by seed, so that a table of fewer seeds is whole early."""
@@ -125,10 +126,10 @@ class Run:
             for arm in self.arms
             for method in arm.methods
         ]
-        taken = [trial for arm, trial in trials if self._taken_over(arm, trial)]
-        if taken:
-            print(f"{len(taken)} of {len(trials)} trials are in {self.out.name} already.", flush=True)
-        todo = [(arm, trial, number) for arm, trial in trials if trial not in taken for number in trial.missing()]
+        self._taken = {_key(arm, trial): units for arm, trial in trials if (units := self._to_take(arm, trial))}
+        if self._taken:
+            print(f"{len(self._taken)} of {len(trials)} trials are in {self.out.name} already.", flush=True)
+        todo = [(arm, trial, number) for arm, trial in trials if _key(arm, trial) not in self._taken for number in trial.missing()]
         begun = time.monotonic()
         self._write(trials)
         for done, (arm, trial, number) in enumerate(todo, start=1):
@@ -147,10 +148,10 @@ class Run:
     def _of(self, arm: Arm) -> Configuration:
         return self.base.changed(arm.changes)
 
-    def _taken_over(self, arm: Arm, trial: Trial) -> list[dict[str, Any]]:
+    def _to_take(self, arm: Arm, trial: Trial) -> list[dict[str, Any]]:
         """The units of a trial of which nothing lies in the work folder and everything in the result file."""
         untouched = len(trial.missing()) == trial.rounds
-        return self.known.of((arm.name, trial.method, trial.seed), trial.rounds) if untouched else []
+        return self.known.of(_key(arm, trial), trial.rounds) if untouched else []
 
     def _note(self, text: str) -> None:
         if sys.stderr.isatty():
@@ -167,8 +168,8 @@ class Run:
         atomic.write_json(path, value)
 
     def _write(self, trials: list[tuple[Arm, Trial]]) -> None:
-        units = [unit for arm, trial in trials for unit in self._taken_over(arm, trial) or self._finished(arm, trial)]
-        wanted = {(arm.name, trial.method, trial.seed) for arm, trial in trials}
+        units = [unit for arm, trial in trials for unit in self._taken.get(_key(arm, trial)) or self._finished(arm, trial)]
+        wanted = {_key(arm, trial) for arm, trial in trials}
         others = [unit for unit in self.known.units if key_of(unit) not in wanted]
         atomic.write_json(
             self.out,
@@ -180,7 +181,7 @@ class Run:
                 "arms": {**self.known.arms, **{arm.name: dict(arm.changes) for arm in self.arms}},
                 "seeds": sorted({*self.seeds, *(unit["seed"] for unit in others)}),
                 "sites": self._sites(),
-                "complete": all(not trial.missing() or self._taken_over(arm, trial) for arm, trial in trials),
+                "complete": all(_key(arm, trial) in self._taken or not trial.missing() for arm, trial in trials),
                 "units": units + others,
             },
         )
@@ -206,6 +207,10 @@ class Run:
             "train_there": len(hospital.train),
             "test_there": len(hospital.test),
         }
+
+
+def _key(arm: Arm, trial: Trial) -> Key:
+    return arm.name, trial.method, trial.seed
 
 
 def _configuration(options: argparse.Namespace) -> Configuration:

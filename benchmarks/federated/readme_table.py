@@ -7,16 +7,14 @@ the table, a prompt that it was not tested with is a dash.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.document_table import put_table
 from benchmarks.federated.configuration import MAIN
-from benchmarks.federated.report import KIND_NAMES, NAMES
-from benchmarks.federated.statistics import by_site_and_seed, bytes_by_round, last_rounds, spread
+from benchmarks.federated.report import KIND_NAMES, NAMES, cells, table_row
+from benchmarks.federated.statistics import by_site_and_seed, bytes_by_round, last_rounds
 
 ROOT = Path(__file__).parents[2]
 RESULTS = {"bladder tumours": "federated-fedbca.json", "optic disc": "federated-optic-disc.json"}
@@ -38,9 +36,9 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
         f"{title}, {KIND_NAMES[kind]}": (result, kind) for title, result in results.items() for kind in result["configuration"]["kinds"]
     }
     there = {unit["method"] for result in results.values() for unit in result["units"] if unit["arm"] == MAIN}
-    lines = [_row(["Dice, mean of hospitals", *columns, "kB a site and round"]), _row(["---", *["---:"] * (len(columns) + 1)])]
+    lines = [table_row(["Dice, mean of hospitals", *columns, "kB a site and round"]), table_row(["---", *["---:"] * (len(columns) + 1)])]
     for method in (method for method in NAMES if method == "filled" or method in there):
-        lines.append(_row([NAMES[method], *(_cell(column, method) for column in columns.values()), _kilobytes(results, method)]))
+        lines.append(table_row([NAMES[method], *(_cell(column, method) for column in columns.values()), _kilobytes(results, method)]))
     return "\n".join(lines)
 
 
@@ -52,19 +50,13 @@ def _cell(column: Column, method: str) -> str:
         found = by_site_and_seed(last_rounds(result["units"], MAIN, method), kind)
     if not found:
         return "-"
-    seeds = sorted({seed for _, seed in found})
-    mean, deviation = spread([float(np.mean([value for (_, one), value in found.items() if one == seed])) for seed in seeds])
-    return f"{mean:.3f} ± {deviation:.3f}" if len(seeds) > 1 else f"{mean:.3f}"
+    return cells(found, sorted({site for site, _ in found}), "dice")[-1]
 
 
 def _kilobytes(results: Mapping[str, Mapping[str, Any]], method: str) -> str:
     """The most of all results."""
     found = [last_rounds(result["units"], MAIN, method) for result in results.values()]
     return f"{max((bytes_by_round(units) / 1000 for units in found if units), default=0.0):.0f}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:

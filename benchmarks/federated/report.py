@@ -138,8 +138,8 @@ def methods_of(units: Iterable[Unit], arm: str) -> list[str]:
 def _scores_table(result: Mapping[str, Any], arm: str, kind: str, metric: str) -> str:
     sites, units = list(result["sites"]), result["units"]
     title = f"{'Dice' if metric == 'dice' else 'HD95 (mm; pixels for pictures)'}, {KIND_NAMES[kind]}: mean ± standard deviation over seeds"
-    lines = [f"### {title}\n", _row(["", *sites, "mean of sites", "worst site - local", "kB a site and round"])]
-    lines.append(_row(["---", *["---:"] * (len(sites) + 3)]))
+    lines = [f"### {title}\n", table_row(["", *sites, "mean of sites", "worst site - local", "kB a site and round"])]
+    lines.append(table_row(["---", *["---:"] * (len(sites) + 3)]))
     local = by_site_and_seed(last_rounds(units, arm, "local"), kind, metric)
     rows: list[tuple[str, str]] = [(method, kind) for method in methods_of(units, arm)]
     if kind == "box":
@@ -148,11 +148,12 @@ def _scores_table(result: Mapping[str, Any], arm: str, kind: str, metric: str) -
         last = last_rounds(units, arm, "base" if method == "filled" else method)
         found = by_site_and_seed(last, key, metric)
         if found:
-            lines.append(_row([NAMES[method], *_cells(found, sites, metric), _worst(found, local, sites, metric), _kilobytes(last)]))
+            lines.append(table_row([NAMES[method], *cells(found, sites, metric), _worst(found, local, sites, metric), _kilobytes(last)]))
     return "\n".join(lines) + "\n"
 
 
-def _cells(found: Mapping[tuple[str, int], float], sites: Sequence[str], metric: str) -> list[str]:
+def cells(found: Mapping[tuple[str, int], float], sites: Sequence[str], metric: str) -> list[str]:
+    """Mean and deviation over seeds, of each site and last of the sites' mean; found: (site, seed) -> value."""
     digits = 3 if metric == "dice" else 1
     seeds = sorted({seed for _, seed in found})
     each = [[found[site, seed] for seed in seeds if (site, seed) in found] for site in sites]
@@ -192,11 +193,11 @@ def _tests(units: Sequence[Unit], arm: str, kinds: Sequence[str]) -> str:
                     p = f"{found.wilcoxon:.3f}", f"{found.permutation:.3f}"
                     worse = ", ".join(found.worse) or "none"
                     names = NAMES[ours], NAMES[other], KIND_NAMES[kind]
-                    lines.append(_row([*names, f"{found.difference:+.3f}", str(found.pairs), *p, worse]))
+                    lines.append(table_row([*names, f"{found.difference:+.3f}", str(found.pairs), *p, worse]))
     if not lines:
         return ""
-    head = _row(["", "against", "prompt", "Dice difference", "pairs", "p (Wilcoxon)", "p (permutation)", "sites that are worse"])
-    return "\n".join(["### Paired over sites and seeds\n", head, _row(["---"] * 3 + ["---:"] * 4 + ["---"]), *lines]) + "\n"
+    head = table_row(["", "against", "prompt", "Dice difference", "pairs", "p (Wilcoxon)", "p (permutation)", "sites that are worse"])
+    return "\n".join(["### Paired over sites and seeds\n", head, table_row(["---"] * 3 + ["---:"] * 4 + ["---"]), *lines]) + "\n"
 
 
 def _gap(result: Mapping[str, Any], arm: str, kinds: Sequence[str]) -> str:
@@ -213,12 +214,12 @@ def _gap(result: Mapping[str, Any], arm: str, kinds: Sequence[str]) -> str:
         if {"local", "pooled"} <= set(means):
             for method in (method for method in means if method not in ("base", "local", "pooled")):
                 closed = gap_closed(means[method], means["local"], means["pooled"])
-                lines.append(_row([NAMES[method], KIND_NAMES[kind], "no gap" if closed is None else f"{100 * closed:.0f} %"]))
+                lines.append(table_row([NAMES[method], KIND_NAMES[kind], "no gap" if closed is None else f"{100 * closed:.0f} %"]))
     if not lines:
         return ""
-    return "\n".join([f"### Gap from local only to pooled closed at the smallest site, {smallest}\n", _row(["", "prompt", "closed"])]) + (
-        "\n" + "\n".join([_row(["---", "---", "---:"]), *lines]) + "\n"
-    )
+    return "\n".join(
+        [f"### Gap from local only to pooled closed at the smallest site, {smallest}\n", table_row(["", "prompt", "closed"])]
+    ) + ("\n" + "\n".join([table_row(["---", "---", "---:"]), *lines]) + "\n")
 
 
 def _verdicts(units: Sequence[Unit], arm: str) -> str:
@@ -237,8 +238,9 @@ def _verdicts(units: Sequence[Unit], arm: str) -> str:
     return f"Verdicts of gate and server. {'; '.join(said)}.\n" if said else ""
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def table_row(texts: Sequence[str]) -> str:
+    """A line of a Markdown table."""
+    return "| " + " | ".join(texts) + " |"
 
 
 if __name__ == "__main__":

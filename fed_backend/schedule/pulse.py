@@ -23,7 +23,7 @@ def speaks(host: str, port: int, *, tls: bool, seconds: float = ANSWER_SECONDS) 
     """Whether `host:port` says anything at all when it is asked for its root. It is the server's own: certificates are not checked."""
     try:
         plain = socket.create_connection((host, port), timeout=seconds)
-        with plain, _unchecked().wrap_socket(plain) if tls else plain as connection:
+        with plain, unchecked_tls().wrap_socket(plain) if tls else plain as connection:
             connection.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
             connection.recv(1)  # nothing, for "closed", is an answer too
             return True
@@ -33,7 +33,8 @@ def speaks(host: str, port: int, *, tls: bool, seconds: float = ANSWER_SECONDS) 
         return True
 
 
-def _unchecked() -> ssl.SSLContext:
+def unchecked_tls() -> ssl.SSLContext:
+    """TLS with whoever answers: for questions whose answer decides nothing that could do harm."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -16,6 +16,7 @@ import pytest
 
 from fed_backend import launch
 from fed_backend.client_site import Member, site_schema
+from fed_backend.clock_check import seconds_ahead
 from fed_backend.enrolment import approval, membership
 from fed_backend.enrolment.authority import Authority
 from fed_backend.enrolment.request import read_request
@@ -87,6 +88,7 @@ def test_enrolled_sites_exchange_a_stranger_and_a_revoked_one_do_not(tmp_path: P
             process(["server", "start", "--no-config", "--state", str(state), "--port", str(port), *waits], tmp_path / "s.log")
         )
         wait_until_up(port, server, tmp_path / "s.log")
+        assert seconds_ahead(f"127.0.0.1:{port}", tls=True) == pytest.approx(0, abs=3), "the same clock"
         become_member_by_commands(state, sites["B"])
         become_member(state, sites["C"])
         running = {

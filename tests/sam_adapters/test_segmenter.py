@@ -250,7 +250,7 @@ def test_a_version_is_served_as_it_was_saved(tmp_path: Path) -> None:
     direct = Segmenter(tuned, version="v1")
     pixels, prompts = disc()[0], SlicePrompts(box=(18, 12, 42, 36))
     one, other = (each.decode(each.encode(pixels), prompts).logits for each in (segmenter, direct))
-    np.testing.assert_allclose(one, other, rtol=0, atol=5e-4 * float(np.abs(other).max()))  # merged and unmerged products round apart
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * float(np.abs(other).max()))  # merged and unmerged products round apart
 
 
 def test_the_untuned_adapter_is_written_without_the_weights(tmp_path: Path) -> None:
