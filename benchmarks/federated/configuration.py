@@ -139,7 +139,8 @@ EXPERIMENTS: dict[str, Any] = {
         *(Arm(f"caution {value}, validation", {"caution": value, "scored": "validation"}, ("fedsca",)) for value in CAUTIONS),
     ],
     "probe": lambda sites: _vary("probe_every", (1, 2, 4)),
-    "encoding": lambda sites: _vary("encoding", ("fp16", "int8")),
+    "blocks": lambda sites: [Arm(MAIN, {}, ("fedavg-low", "fedavg-high"))],
+    "encoding": lambda sites: [*_vary("encoding", ("fp16", "int8")), Arm(MAIN, {}, ("fedavg-shared", "fedavg-top-10"))],
     "small": lambda sites: [
         Arm(f"{count} cases at {sites[0]}", {"small_site": sites[0], "small_cases": count}, (*CORE, "pooled")) for count in (2, 5, 10)
     ],

@@ -29,7 +29,16 @@ from benchmarks.federated.hospitals import (
 from benchmarks.federated.local_norms import NORMS_FILE
 from benchmarks.federated.product_round import active_folder, copy_federation, run_round, take_tuned
 from benchmarks.federated.scoring import FILLED, TestCase, read_test_case, score_filled
-from benchmarks.federated.sharing import Shared, average, average_products
+from benchmarks.federated.sharing import (
+    Shared,
+    average,
+    average_largest,
+    average_products,
+    everything,
+    high_half,
+    low_half,
+    shared_alone,
+)
 from benchmarks.federated.spoiler import spoil
 from benchmarks.federated.workbench import Workbench, new_folder, site_settings
 from fed_backend.run_config import FederationSettings
@@ -52,12 +61,14 @@ class Published:
         proximal: whether the tuning is pulled back to its start.
         shared_depth: instead of the configuration's.
         norms: whether layer norms are trained, and stay at the site.
+        memory: whether `combine` needs to know the sites' folders of the round before, as `before`.
     """
 
-    combine: Callable[[Mapping[str, Path], Mapping[str, int], Mapping[str, Path]], Shared]
+    combine: Callable[..., Shared]
     proximal: bool = False
     shared_depth: float | None = None
     norms: bool = False
+    memory: bool = False
 
 
 def _heurfedamp(vectors: Any, cases: Any) -> Any:
@@ -69,13 +80,16 @@ def _fedavg(vectors: Any, cases: Any) -> Any:
 
 
 PUBLISHED: dict[str, Published] = {
-    "fedavg-all": Published(partial(average, weights=_fedavg, everything=True)),
-    "fedavg-shared": Published(partial(average, weights=_fedavg, everything=False)),
-    "fedprox": Published(partial(average, weights=_fedavg, everything=True), proximal=True),
-    "fedbn": Published(partial(average, weights=_fedavg, everything=True), norms=True),
-    "heurfedamp": Published(partial(average, weights=_heurfedamp, everything=False)),
-    "pfedgraph": Published(partial(average, weights=published.pfedgraph_weights, everything=False)),
-    "cosine-chi2": Published(partial(average, weights=published.chi_square_weights, everything=False)),
+    "fedavg-all": Published(partial(average, weights=_fedavg, travelling=everything)),
+    "fedavg-shared": Published(partial(average, weights=_fedavg, travelling=shared_alone)),
+    "fedprox": Published(partial(average, weights=_fedavg, travelling=everything), proximal=True),
+    "fedbn": Published(partial(average, weights=_fedavg, travelling=everything), norms=True),
+    "heurfedamp": Published(partial(average, weights=_heurfedamp, travelling=shared_alone)),
+    "pfedgraph": Published(partial(average, weights=published.pfedgraph_weights, travelling=shared_alone)),
+    "cosine-chi2": Published(partial(average, weights=published.chi_square_weights, travelling=shared_alone)),
+    "fedavg-top-10": Published(partial(average_largest, share=0.1), memory=True),
+    "fedavg-low": Published(partial(average, weights=_fedavg, travelling=low_half), shared_depth=1.0),
+    "fedavg-high": Published(partial(average, weights=_fedavg, travelling=high_half), shared_depth=1.0),
     "flap-sam": Published(average_products, shared_depth=FIRST_BLOCK_ONLY),
 }
 PRODUCT = {"fedsca": False, "fedsca-gate": True}
@@ -154,8 +168,10 @@ class Trial:
                 copy_federation(folder, written[site])
             return dict(written), about | _traffic(self._hospitals)
         cases = {site: len(self._training(site)) for site in tuned}
-        shared = PUBLISHED[self.method].combine(tuned, cases, written)
-        for site in tuned if PUBLISHED[self.method].norms else ():
+        rule = PUBLISHED[self.method]
+        past = {"before": {site: self._before(site, number) for site in tuned}} if rule.memory else {}
+        shared = rule.combine(tuned, cases, written, **past)
+        for site in tuned if rule.norms else ():
             shutil.copyfile(tuned[site] / NORMS_FILE, written[site] / NORMS_FILE)
         return dict(written), about | asdict(shared)
 

@@ -20,7 +20,7 @@ from sam_adapters.site_directory import SiteDirectory
 from tests.sam_adapters.toy_studies import add_picture
 
 METHODS = "base,local,fedavg-shared,fedsca"
-OTHERS = "flap-sam,fedbn,fedprox,fedsca-gate"
+OTHERS = "flap-sam,fedbn,fedprox,fedsca-gate,fedavg-low,fedavg-high,fedavg-top-10"
 
 
 def make_hospital(root: Path, seed: int) -> None:
@@ -103,7 +103,7 @@ def check_scores(units: dict[tuple[str, int], dict[str, Any]]) -> None:
 def test_the_other_kinds_of_method(hospitals: Path, tmp_path: Path) -> None:
     command.main(arguments(hospitals, tmp_path / "result.json", "--rounds", "1", "--methods", OTHERS))
     units = {(unit["method"], unit["round"]): unit for unit in json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["units"]}
-    assert len(units) == 4
+    assert len(units) == 7
     check_scores(units)
     assert units["flap-sam", 1]["bytes_up"]["A"] > 110_000
     assert units["fedsca-gate", 1]["verdicts"]["A"]["tuning"] in ("promoted", "rejected", "waiting")
