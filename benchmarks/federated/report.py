@@ -1,9 +1,10 @@
 """Tables and plots of benchmark results.
 
-    fedsca bench report F.json [G.json …] [--out DIR]
+    fedsca bench report F.json [G.json …] [--out DIR [--pictures WORK --root HOSPITALS]]
 
 Several files of one budget and the same hospitals are put together (say, the experiments main and rules). Without --out the tables go to
-the terminal; with it to DIR/<first file's name>.md, with the plots beside it as SVG.
+the terminal; with it to DIR/<first file's name>.md, with the plots beside it as SVG. --pictures draws example masks of every hospital into
+DIR/pictures, with the adapters that the run left in its work folder. They show patients: keep them where the data is.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.federated.curves import reached, steadiness
 from benchmarks.federated.statistics import (
     Unit,
     by_site_and_seed,
@@ -24,6 +26,7 @@ from benchmarks.federated.statistics import (
     last_rounds,
     spread,
 )
+from sam_adapters.errors import FedscaError
 
 NAMES = {
     "filled": "box filled, no network",
@@ -53,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="fedsca bench report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+", help="results of `fedsca bench federated`")
     parser.add_argument("--out", type=Path, help="folder for tables and plots (default: tables to the terminal)")
+    parser.add_argument("--pictures", type=Path, metavar="WORK", help="work folder of the run: also draw example masks (for your eyes)")
+    parser.add_argument("--root", type=Path, help="the folder of hospitals, for --pictures")
+    parser.add_argument("--seed", type=int, default=0, help="whose adapters are pictured (default: 0)")
     options = parser.parse_args(arguments)
+    if options.pictures and not (options.out and options.root):
+        parser.error("--pictures needs --out, where the pictures go, and --root, the folder of hospitals")
     try:
         result = merged([json.loads(path.read_text(encoding="utf-8")) for path in options.results])
     except (OSError, ValueError, KeyError) as error:
@@ -69,6 +77,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = markdown(result) + "".join(f"\n![{title}]({path.name})\n" for title, path in plots.items())
     (options.out / f"{stem}.md").write_text(text, encoding="utf-8")
     print(f"{options.out / stem}.md and {len(plots)} plots.")
+    if options.pictures:
+        _draw(options.root, options.pictures, options.out / "pictures", options.seed)
+
+
+def _draw(root: Path, work: Path, folder: Path, seed: int) -> None:
+    from benchmarks.federated.pictures import write_pictures
+
+    try:
+        written = write_pictures(root.resolve(), work.resolve(), folder, seed=seed)
+    except FedscaError as error:
+        sys.exit(f"{error}")
+    print(f"{len(written)} pictures in {folder}. They show patients: keep them where the data is.")
 
 
 def merged(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -105,7 +125,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         kinds = result["configuration"]["kinds"]
         for kind in kinds:
             parts += [_scores_table(result, arm, kind, "dice"), _scores_table(result, arm, kind, "hd95")]
-        parts += [_tests(result["units"], arm, kinds), _gap(result, arm, kinds), _verdicts(result["units"], arm)]
+        parts += [_tests(result["units"], arm, kinds), _gap(result, arm, kinds), _over_rounds(result["units"], arm, kinds)]
+        parts.append(_verdicts(result["units"], arm))
     return "\n".join(part for part in parts if part) + "\n"
 
 
@@ -223,6 +244,28 @@ def _gap(result: Mapping[str, Any], arm: str, kinds: Sequence[str]) -> str:
     return "\n".join(
         [f"### Gap from local only to pooled closed at the smallest site, {smallest}\n", table_row(["", "prompt", "closed"])]
     ) + ("\n" + "\n".join([table_row(["---", "---", "---:"]), *lines]) + "\n")
+
+
+def _over_rounds(units: Sequence[Unit], arm: str, kinds: Sequence[str]) -> str:
+    """How steady every method is, and when it is as good as local only in the end."""
+    lines = []
+    for kind in kinds:
+        local = by_site_and_seed(last_rounds(units, arm, "local"), kind)
+        for method in methods_of(units, arm):
+            steady = steadiness(units, arm, method, kind)
+            if steady is None or steady.over_rounds is None or steady.falls is None:
+                continue
+            seeds = "-" if steady.over_seeds is None else f"{steady.over_seeds:.3f}"
+            soon = reached(units, arm, method, kind, float(np.mean(list(local.values())))) if local else None
+            when = [str(soon.round), f"{soon.kilobytes:.0f}", f"{soon.seconds:.0f}"] if soon else ["not reached", "-", "-"]
+            lines.append(
+                table_row([NAMES[method], KIND_NAMES[kind], seeds, f"{steady.over_rounds:.3f}", f"{100 * steady.falls:.0f} %", *when])
+            )
+    if not lines:
+        return ""
+    head = ["", "prompt", "deviation over seeds", "change a round", "rounds in which a site loses > .01"]
+    head += ["as good as local only in the end: round", "kB a site", "tuning seconds a site"]
+    return "\n".join(["### Over rounds and seeds\n", table_row(head), table_row(["---", "---", *["---:"] * 6]), *lines]) + "\n"
 
 
 def _verdicts(units: Sequence[Unit], arm: str) -> str:

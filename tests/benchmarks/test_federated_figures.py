@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.federated.curves import Reached, reached, steadiness
 from benchmarks.federated.plots import write_plots
 from benchmarks.federated.report import markdown, merged
 from benchmarks.federated.scoring import case_metrics
@@ -94,6 +95,25 @@ def test_tables_say_what_the_units_say(result: dict[str, Any]) -> None:
     assert "| **FedSCA**, without gate | box | 50 % |" in text
     assert "mixture: 4 rejected" in text
     assert [one["round"] for one in last_rounds(result["units"], "main", "local")] == [2, 2]
+
+
+def test_how_steady_and_how_soon(result: dict[str, Any]) -> None:
+    units = copy.deepcopy(result["units"])
+    for one in units:
+        one["tuning_seconds"] = {"A": 10.0, "B": 20.0}
+        if (one["method"], one["seed"], one["round"]) == ("fedsca", 1, 2):
+            for site in ("A", "B"):
+                one["scores"][site]["box"] = [{"case": "c", "dice": 0.6, "hd95": 1.0}]
+    # Seed 0 goes .7, .8 and seed 1 .7, .6 at both sites: ends .8 and .6, changes +.1 and -.1.
+    found = steadiness(units, "main", "fedsca", "box")
+    assert found is not None
+    assert (found.over_seeds, found.over_rounds, found.falls) == (pytest.approx(0.02**0.5), pytest.approx(0.1), 0.5)
+    # A site sends and gets 2 or 4 kB a round and tunes for 15 s on average; .7 is there after one round, .75 never (means .7, .7).
+    assert reached(units, "main", "fedsca", "box", 0.7 - 1e-9) == Reached(1, 3.0, 15.0)
+    assert reached(units, "main", "fedsca", "box", 0.75) is None
+    assert reached(units, "main", "pooled", "box", 0.85) == Reached(2, 6.0, 30.0)
+    assert steadiness(units, "main", "fedavg-all", "box") is None
+    assert "| **FedSCA**, without gate | box | 0.000 | 0.100 | 0 % | 1 | 3 | 0 |" in markdown(result)
 
 
 def test_plots_are_the_same_bytes_again(result: dict[str, Any], tmp_path: Path) -> None:

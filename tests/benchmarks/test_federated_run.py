@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from benchmarks.federated import command, workbench
+from benchmarks.federated import command, report, workbench
 from benchmarks.federated.configuration import PRESETS
 from benchmarks.federated.hospitals import find_hospitals, scored_cases, write_inverted
 from benchmarks.federated.local_norms import NORMS_FILE
@@ -60,6 +60,7 @@ def test_a_killed_run_goes_on_and_a_finished_one_computes_nothing(hospitals: Pat
     assert len(tunings) == done
     assert json.loads(out.read_text(encoding="utf-8"))["units"] == result["units"]
     check_units({(unit["method"], unit["round"]): unit for unit in result["units"]}, tmp_path / "result.work" / "main" / "seed-0")
+    check_pictures(hospitals, tmp_path)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, kill_at: int) -> list[int]:
@@ -75,6 +76,16 @@ def counted(monkeypatch: pytest.MonkeyPatch, kill_at: int) -> list[int]:
 
     monkeypatch.setattr(workbench, "tune", tune)
     return tunings
+
+
+def check_pictures(hospitals: Path, tmp_path: Path) -> None:
+    """They have a picture of every hospital, and a work folder without finished rounds is named."""
+    work, out = tmp_path / "result.work", tmp_path / "report"
+    report.main([str(tmp_path / "result.json"), "--out", str(out), "--pictures", str(work), "--root", str(hospitals)])
+    assert sorted(path.name for path in (out / "pictures").iterdir()) == ["masks-A-box.png", "masks-B-box.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (out / "pictures").iterdir())
+    with pytest.raises(SystemExit, match="no finished round of seed 7"):
+        report.main([str(tmp_path / "result.json"), "--out", str(out), "--pictures", str(work), "--root", str(hospitals), "--seed", "7"])
 
 
 def check_units(units: dict[tuple[str, int], dict[str, Any]], work: Path) -> None:

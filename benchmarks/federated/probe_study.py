@@ -1,0 +1,195 @@
+"""Does the gradient probe carry signal? Halves of one hospital's cases beside halves of other hospitals, by number of cases and round.
+
+    python -m benchmarks.federated.probe_study --root DIR --work F.work [--arm main] [--seeds 0] --out P.json
+
+At the untuned adapters and after the tunings of every round in a finished trial of method fedsca (F.work), the gradient of every training
+case is computed as the probe computes it: at one common state (the mean of all sites' shared B), with the site's own local adapters. Then
+halves of n cases with disjoint patients are drawn again and again. `same` is the mean cosine of two halves of one site, `other` that of
+halves of two sites, `recognised` how often a half is nearer to the other half of its own site than to any other site's (chance: one
+divided by the number of sites). Gradients are unit-norm for each case or raw, whole or projected to 4,096 numbers.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.federated.configuration import Configuration
+from benchmarks.federated.hospitals import Hospital, find_hospitals
+from benchmarks.federated.report import table_row
+from benchmarks.federated.workbench import site_settings
+from benchmarks.machine import machine
+from fed_backend.projection import project
+from fed_backend.sgca import mix
+from sam_adapters import atomic
+from sam_adapters.adapters import AdaptedNetwork
+from sam_adapters.case_loading import SkippedCase, load_cases
+from sam_adapters.evaluation import largest_slices
+from sam_adapters.loading import load_adapted
+from sam_adapters.probe import shared_gradient
+from sam_adapters.registry import Registry
+from sam_adapters.schema import AdapterState
+from sam_adapters.settings import SiteSettings
+from sam_adapters.site_directory import SiteDirectory
+from sam_adapters.tuning_slices import training_slice
+
+SIZES = (1, 2, 4, 8, 16)
+DRAWS = 200
+PROJECTION_SEED = 1
+UNTUNED = 0
+"""The round before the first."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compute what is missing, write the result and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help="folder of hospitals")
+    parser.add_argument("--work", type=Path, required=True, help="work folder of a run of `fedsca bench federated`")
+    parser.add_argument("--arm", default="main", help="as its folder in the work folder is called (default: main)")
+    parser.add_argument("--seeds", default="0", help="comma-separated; those without a finished trial are left out (default: 0)")
+    parser.add_argument("--most", type=int, default=40, help="training cases of a site at most (default: 40)")
+    parser.add_argument("--out", type=Path, required=True, help="result file; what it has is not computed again")
+    options = parser.parse_args(arguments)
+    told = json.loads((options.work / "configuration.json").read_text(encoding="utf-8"))["configuration"]
+    configuration = Configuration().changed({**told, "kinds": tuple(told["kinds"])})
+    hospitals = find_hospitals(options.root)
+    lines = json.loads(options.out.read_text(encoding="utf-8"))["lines"] if options.out.exists() else []
+    for seed in (int(text) for text in options.seeds.split(",")):
+        trial = options.work / options.arm / f"seed-{seed}" / "fedsca"
+        for number in range(configuration.rounds + 1):
+            there = number == UNTUNED or (trial / f"round-{number}").is_dir()
+            if not there or any((line["seed"], line["round"]) == (seed, number) for line in lines):
+                continue
+            found = gradients_of_round(trial, number, hospitals, configuration, seed, options.most)
+            lines += [{"seed": seed, "round": number, **line} for line in lines_of(found, seed)]
+            about = {"root": options.root.name, "configuration": configuration.to_dict(), "machine": machine(), "lines": lines}
+            atomic.write_json(options.out, about)
+            print(f"seed {seed}, round {number}: done", flush=True)
+    print(markdown(lines))
+
+
+def gradients_of_round(
+    trial: Path, number: int, hospitals: Sequence[Hospital], configuration: Configuration, seed: int, most: int
+) -> dict[str, tuple[NDArray[np.float32], list[str]]]:
+    """Site -> gradients (n, d) of its training cases at the common state, and their patients."""
+    settings = {hospital.name: site_settings(configuration, hospital.name, seed) for hospital in hospitals}
+    adapted = load_adapted(settings[hospitals[0].name])
+    tuned = {} if number == UNTUNED else {site: _tuned_folder(trial / f"round-{number}" / "federation" / site) for site in settings}
+    states = []
+    for folder in tuned.values():
+        adapted.load(folder)
+        states.append(adapted.shared_state())
+    common = mix(states, np.full((1, len(states)), 1 / len(states)))[0] if states else None
+    found = {}
+    for hospital in hospitals:
+        if hospital.name in tuned:
+            adapted.load(tuned[hospital.name])
+        found[hospital.name] = _gradients(adapted, common, hospital, settings[hospital.name], most)
+    return found
+
+
+def _tuned_folder(site: Path) -> Path:
+    """The adapters of the last tuning, before the round's mixture."""
+    with Registry(SiteDirectory.open(site)) as registry:
+        last = [version for version in registry.versions() if version.provenance.origin == "local"][-1]
+        return registry.folder(last.id)
+
+
+def _gradients(
+    adapted: AdaptedNetwork, common: AdapterState | None, hospital: Hospital, settings: SiteSettings, most: int
+) -> tuple[NDArray[np.float32], list[str]]:
+    if common is not None:
+        adapted.load_shared(common)
+    adapted.set_training(False)
+    rows, patients = [], []
+    for loaded in load_cases(hospital.train[:most], settings.label_value, settings.window):
+        chosen = [] if isinstance(loaded, SkippedCase) else largest_slices(loaded.target, 1)
+        if isinstance(loaded, SkippedCase) or not chosen:
+            continue
+        one = training_slice(loaded, chosen[0], adapted.network.image_size)
+        rows.append(shared_gradient(adapted, one, torch.device("cpu")).astype(np.float32))
+        patients.append(hospital.patients.get(loaded.source.case, loaded.source.patient))
+    return np.stack(rows), patients
+
+
+def lines_of(found: Mapping[str, tuple[NDArray[np.float32], list[str]]], seed: int) -> list[dict[str, Any]]:
+    """The measures, for every way of scaling, whole and projected, and every number of cases."""
+    sites = list(found)
+    owner = np.repeat(np.arange(len(sites)), [len(found[site][1]) for site in sites])
+    patients = [f"{site} {patient}" for site in sites for patient in found[site][1]]
+    raw = np.concatenate([found[site][0] for site in sites]).astype(np.float64)
+    norms = np.linalg.norm(raw, axis=1)
+    lines = []
+    for scaling, rows in (("unit", raw / norms[:, None]), ("raw", raw)):
+        for projected in (False, True):
+            used = project(rows, seed=PROJECTION_SEED).astype(np.float64) if projected else rows
+            for size in SIZES:
+                measured = measures(used @ used.T, owner, patients, size, np.random.default_rng([seed, size]))
+                if measured is not None:
+                    lines.append({"scaling": scaling, "projected": projected, "cases_a_half": size, **measured})
+    spread = {site: float(np.max(norms[owner == number]) / np.min(norms[owner == number])) for number, site in enumerate(sites)}
+    return [{**line, "norms_differ_by": spread} for line in lines]
+
+
+def measures(
+    gram: NDArray[np.float64], owner: NDArray[np.int64], patients: Sequence[str], size: int, rng: np.random.Generator
+) -> dict[str, Any] | None:
+    """Cosines of half means and how often a half is recognised, from inner products of cases alone.
+
+    Args:
+        gram: (n, n) inner products of the cases' gradients.
+        owner: (n,) number of each case's site.
+        patients: of each case, so that the two halves share none.
+        size: cases of a half.
+
+    Returns:
+        same, other: mean cosines; recognised: share of halves whose nearest of all sites' other halves is their own site's; sites: how many
+        took part. None if fewer than two sites have patients enough.
+    """
+    ready = [site for site in range(owner.max() + 1) if len({patients[case] for case in np.flatnonzero(owner == site)}) >= 2 * size]
+    if len(ready) < 2:
+        return None
+    same, other, right = [], [], []
+    for _ in range(DRAWS):
+        weights = np.zeros((2, len(ready), len(owner)))
+        for row, site in enumerate(ready):
+            cases = rng.permutation(np.flatnonzero(owner == site))
+            one_each = [
+                cases[[patients[case] for case in cases].index(patient)] for patient in dict.fromkeys(patients[case] for case in cases)
+            ]
+            weights[0, row, one_each[:size]] = weights[1, row, one_each[size : 2 * size]] = 1 / size
+        first, second = weights
+        lengths = [np.sqrt(np.einsum("in,nm,im->i", half, gram, half)) for half in (first, second)]
+        cosines = first @ gram @ second.T / np.outer(*lengths)
+        same += list(np.diag(cosines))
+        other += list(cosines[~np.eye(len(ready), dtype=bool)])
+        right += list(cosines.argmax(axis=1) == np.arange(len(ready)))
+    return {"same": float(np.mean(same)), "other": float(np.mean(other)), "recognised": float(np.mean(right)), "sites": len(ready)}
+
+
+def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
+    """One row for each round, scaling and number of cases, seeds averaged; whole gradients beside projected ones."""
+    head = ["round", "scaling", "cases a half", "sites", "same", "other", "recognised", "projected: same", "other", "recognised"]
+    rows = [table_row(head), table_row(["---:", "---", *["---:"] * 8])]
+    for number, scaling, size in dict.fromkeys((line["round"], line["scaling"], line["cases_a_half"]) for line in lines):
+        cells = []
+        for projected in (False, True):
+            some = [
+                line
+                for line in lines
+                if (line["round"], line["scaling"], line["cases_a_half"], line["projected"]) == (number, scaling, size, projected)
+            ]
+            mean = {key: float(np.mean([line[key] for line in some])) for key in ("same", "other", "recognised")}
+            cells += [f"{mean['same']:.2f}", f"{mean['other']:.2f}", f"{100 * mean['recognised']:.0f} %"]
+        named = "untuned" if number == UNTUNED else str(number)
+        rows.append(table_row([named, scaling, str(size), str(some[0]["sites"]), *cells]))
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()
