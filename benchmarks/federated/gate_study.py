@@ -5,7 +5,7 @@
 Takes the versions that became active one after the other in finished trials of `fedsca bench federated` with method fedsca (F.work),
 tunings and mixtures. Each is scored as the gate scores it on the seed's validation cases, and on *spare* cases: validation and training
 cases that the seed has not drawn. Test cases are not touched, so the gate's rule can be chosen by the result. A site without at least four
-spare cases is left out.
+spare cases is left out; at most sixteen are used.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.federated.configuration import Configuration
-from benchmarks.federated.hospitals import Hospital, find_hospitals, training_cases, validation_cases
+from benchmarks.federated.hospitals import Hospital, drawn, find_hospitals, training_cases, validation_cases
 from benchmarks.federated.report import table_row
 from benchmarks.federated.workbench import site_settings
 from benchmarks.machine import machine
@@ -31,7 +31,7 @@ from sam_adapters.registry import Registry
 from sam_adapters.segmenter import Segmenter
 from sam_adapters.site_directory import SiteDirectory
 
-LEAST_SPARE = 4
+LEAST_SPARE, MOST_SPARE = 4, 16
 HARM = 0.01
 """A fall of mean Dice on the spare cases that a gate should have prevented."""
 Scores = Sequence[CaseScore]
@@ -73,7 +73,8 @@ def steps_of(folder: Path, hospital: Hospital, configuration: Configuration, see
     """One line for each version that became active at a site: the scores of it, of the version before and of the base."""
     used = training_cases(hospital, configuration, seed)
     validation = validation_cases(hospital, configuration, seed)
-    spare = [case for case in (*hospital.validation, *hospital.train) if case not in used and case not in validation]
+    free = tuple(case for case in (*hospital.validation, *hospital.train) if case not in used and case not in validation)
+    spare = drawn(free, MOST_SPARE, seed, f"{hospital.name} spare")
     if len(spare) < LEAST_SPARE:
         return
     settings = site_settings(configuration, hospital.name, seed)
@@ -81,7 +82,7 @@ def steps_of(folder: Path, hospital: Hospital, configuration: Configuration, see
     kinds: tuple[EvaluationKind, ...] = settings.gate_kinds
     with Registry(SiteDirectory.open(folder)) as registry:
         path = [one for one in registry.decisions() if one.action == "activated" and one.version != BASE]
-        origins = {version.id: version.provenance.origin for version in registry.versions()}
+        origins = {version.id: version.provenance.kind for version in registry.versions()}
         before: dict[str, Scores] | None = None
         base: dict[str, Scores] | None = None
         for version in (BASE, *(one.version for one in path)):

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from benchmarks.federated.report import KIND_NAMES, NAMES, methods_of
-from benchmarks.federated.statistics import by_site_and_seed, bytes_by_round, last_rounds
+from benchmarks.federated.report import KIND_NAMES, NAMES, OURS, methods_of
+from benchmarks.federated.statistics import by_site_and_seed, bytes_by_round, last_rounds, spread
 
 STYLES = ("-", "--", ":", "-.")
 SETTINGS = {"svg.hashsalt": "fedsca", "font.size": 8, "axes.grid": True, "grid.alpha": 0.3}
@@ -31,11 +31,12 @@ def write_plots(result: Mapping[str, Any], folder: Path, stem: str) -> dict[str,
 
 
 def over_rounds(result: Mapping[str, Any], arm: str, kind: str) -> Figure:
-    """One panel a site, one line a method; mean over seeds."""
+    """One panel a site, one line a method; mean over seeds. The base, far below, stands in the title."""
     sites, units = list(result["sites"]), result["units"]
     figure = Figure(figsize=(3 * len(sites), 3.4), layout="constrained")
     axes = figure.subplots(1, len(sites), sharey=True, squeeze=False)[0]
     for axis, site in zip(axes, sites, strict=True):
+        title = site
         for number, method in enumerate(methods_of(units, arm)):
             points: dict[int, list[float]] = {}
             for unit in units:
@@ -43,11 +44,12 @@ def over_rounds(result: Mapping[str, Any], arm: str, kind: str) -> Figure:
                     points.setdefault(unit["round"], []).append(np.mean([case["dice"] for case in unit["scores"][site][kind]]))
             rounds = sorted(points)
             values = [float(np.mean(points[one])) for one in rounds]
-            if method == "base" and values:
-                axis.axhline(values[0], color="grey", linewidth=0.8, label=_plain(method))
-            else:
-                axis.plot(rounds, values, STYLES[number % len(STYLES)], marker=".", label=_plain(method), color=f"C{number % 10}")
-        axis.set(title=site, xlabel="round")
+            if method == "base":
+                title += f" (base {values[0]:.3f})" if values else ""
+                continue
+            style = {"color": f"C{number % 10}", "linewidth": 2.4 if method in OURS else 1.0}
+            axis.plot(rounds, values, STYLES[number % len(STYLES)], marker=".", label=_plain(method), **style)
+        axis.set(title=title, xlabel="round")
         axis.set_xticks(range(1, result["configuration"]["rounds"] + 1))
     axes[0].set_ylabel(f"Dice, {KIND_NAMES[kind]}")
     handles, labels = axes[0].get_legend_handles_labels()
@@ -56,18 +58,19 @@ def over_rounds(result: Mapping[str, Any], arm: str, kind: str) -> Figure:
 
 
 def against_bytes(result: Mapping[str, Any], arm: str, kind: str) -> Figure:
-    """Mean Dice over sites against what a site sends and receives in all rounds; bars: standard deviation over seeds."""
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    """Mean Dice over sites against what a site sends and receives in all rounds; bars: standard deviation over seeds. Without the base."""
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
     axis = figure.subplots()
     for number, method in enumerate(methods_of(result["units"], arm)):
         last = last_rounds(result["units"], arm, method)
         found = by_site_and_seed(last, kind)
         means = [np.mean([value for (_, one), value in found.items() if one == seed]) for seed in sorted({seed for _, seed in found})]
-        if means:
+        if means and method != "base":
             size = bytes_by_round(last) * result["configuration"]["rounds"] / 1000
-            axis.errorbar(size, np.mean(means), yerr=np.std(means), fmt="o", color=f"C{number % 10}")
-            axis.annotate(_plain(method), (size, float(np.mean(means))), textcoords="offset points", xytext=(5, 3), fontsize=6)
+            marker = "D" if method in OURS else "o"
+            axis.errorbar(size, np.mean(means), yerr=spread(means)[1], fmt=marker, color=f"C{number % 10}", label=_plain(method), capsize=3)
     axis.set(xlabel="kB of a site, all rounds, both ways", ylabel=f"mean Dice over sites, {KIND_NAMES[kind]}")
+    figure.legend(loc="outside right center")
     return figure
 
 

@@ -96,7 +96,7 @@ def gradients_of_round(
 def _tuned_folder(site: Path) -> Path:
     """The adapters of the last tuning, before the round's mixture."""
     with Registry(SiteDirectory.open(site)) as registry:
-        last = [version for version in registry.versions() if version.provenance.origin == "local"][-1]
+        last = [version for version in registry.versions() if version.provenance.kind == "local"][-1]
         return registry.folder(last.id)
 
 
