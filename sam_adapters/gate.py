@@ -44,8 +44,6 @@ GATE = "gate"
 MIN_CASES = 2
 ROUNDING = 1e-9
 """Differences of mean Dice up to this are rounding, not a loss."""
-DOUBT = 0.0
-"""How many standard errors the mean over all prompts may be below the active version's before that counts as a loss."""
 TRADE_GAIN = 0.1
 """Gain of mean Dice over all kinds of prompt from which a small loss in one kind is a person's choice instead of a rejection."""
 TRADE_LOSS = 0.05
@@ -77,7 +75,6 @@ def decide(
     *,
     accepted: Sequence[CaseScore] = (),
     margin: float = 0.01,
-    doubt: float = DOUBT,
     min_cases: int = MIN_CASES,
 ) -> GateDecision:
     """Compare the mean Dice of candidate, active version and untuned base on the same cases.
@@ -104,8 +101,7 @@ def decide(
     figures = _figures(cases, candidate, active, base)
     if cases < min_cases:
         return GateDecision("waiting", f"Waits for a person: {_count(cases)}, at least {min_cases} are needed to decide.", figures)
-    allowed = min(margin, doubt * _standard_error(candidate, active))
-    problem = _problem(figures, margin, allowed, mean_by_kind(accepted))
+    problem = _problem(figures, margin, mean_by_kind(accepted))
     if problem is not None and _is_a_trade(figures):
         overall = figures["overall"]
         return GateDecision(
@@ -151,23 +147,8 @@ def _figures(cases: int, candidate: Sequence[CaseScore], active: Sequence[CaseSc
     return {"cases": cases, "kinds": kinds, "overall": overall}
 
 
-def _standard_error(candidate: Sequence[CaseScore], active: Sequence[CaseScore]) -> float:
-    """Of the mean difference between the two: over the cases, each case's difference being the mean over its kinds of prompt."""
-    differences: dict[str, list[float]] = {}
-    before = {(score.case, score.kind): score.dice for score in active}
-    for score in candidate:
-        differences.setdefault(score.case, []).append(score.dice - before[score.case, score.kind])
-    means = [float(np.mean(values)) for values in differences.values()]
-    return float(np.std(means, ddof=1) / np.sqrt(len(means))) if len(means) > 1 else 0.0
-
-
-def _problem(figures: Mapping[str, Any], margin: float, allowed: float, accepted: Mapping[str, float]) -> str | None:
-    """Why the candidate must not become active, or None.
-
-    Args:
-        allowed: Dice by which the mean over all prompts may be below the active version's.
-        accepted: mean Dice by kind of the version a person chose; {} if none did.
-    """
+def _problem(figures: Mapping[str, Any], margin: float, accepted: Mapping[str, float]) -> str | None:
+    """Why the candidate must not become active, or None. `accepted`: mean Dice by kind of the version a person chose; {} if none did."""
     for kind, mean in figures["kinds"].items():
         name = _KIND_NAMES.get(kind, kind).capitalize()
         floor = min(mean["base"], accepted.get(kind, mean["base"]))
@@ -178,7 +159,7 @@ def _problem(figures: Mapping[str, Any], margin: float, allowed: float, accepted
         if mean["candidate"] < mean["active"] - margin - ROUNDING:
             return f"{name} Dice {mean['candidate']:.3f} is more than {margin:g} below the active version's {mean['active']:.3f}"
     overall = figures["overall"]
-    if overall["candidate"] < overall["active"] - allowed - ROUNDING:
+    if overall["candidate"] < overall["active"] - ROUNDING:
         lower, upper = _told_apart(overall["candidate"], overall["active"])
         return f"Mean Dice over all prompts {lower} is below the active version's {upper}"
     return None

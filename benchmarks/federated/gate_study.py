@@ -11,6 +11,7 @@ spare cases is left out; at most sixteen are used.
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,39 @@ HARM = 0.01
 """A fall of mean Dice on the spare cases that a gate should have prevented."""
 Scores = Sequence[CaseScore]
 Rule = Callable[[Scores, Scores, Scores], bool]
+MARGIN = 0.01
+
+
+def _product(candidate: Scores, active: Scores, base: Scores) -> bool:
+    return decide(candidate, active, base, margin=MARGIN).verdict == "promoted"
+
+
+def _lenient(errors: float, most: float = MARGIN) -> Rule:
+    """The product's rule for a candidate that is thought better by so many standard errors of its mean difference, at most by `most`."""
+
+    def rule(candidate: Scores, active: Scores, base: Scores) -> bool:
+        allowed = min(most, errors * standard_error(candidate, active))
+        return _product([replace(score, dice=score.dice + allowed) for score in candidate], active, base)
+
+    return rule
+
+
+def standard_error(candidate: Scores, active: Scores) -> float:
+    """Of the mean difference between two versions over the cases, each case's difference being the mean over its kinds of prompt."""
+    before = {(score.case, score.kind): score.dice for score in active}
+    differences: dict[str, list[float]] = {}
+    for score in candidate:
+        differences.setdefault(score.case, []).append(score.dice - before[score.case, score.kind])
+    means = [float(np.mean(values)) for values in differences.values()]
+    return float(np.std(means, ddof=1) / np.sqrt(len(means))) if len(means) > 1 else 0.0
+
+
 RULES: dict[str, Rule] = {
     "take everything": lambda candidate, active, base: True,
-    "margin .01, mean not below active (doubt 0)": lambda *scores: decide(*scores, doubt=0.0).verdict == "promoted",
-    "mean not below active by half a standard error": lambda *scores: decide(*scores, doubt=0.5).verdict == "promoted",
-    "mean not below active by one standard error": lambda *scores: decide(*scores, doubt=1.0).verdict == "promoted",
-    "mean not below active by the margin": lambda *scores: decide(*scores, doubt=1e9).verdict == "promoted",
+    "the product's: mean not below the active version's": _product,
+    "half a standard error below is let pass": _lenient(0.5),
+    "one standard error below is let pass": _lenient(1.0),
+    "a hundredth below is let pass": _lenient(np.inf),
 }
 
 
