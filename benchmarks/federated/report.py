@@ -225,8 +225,10 @@ def _tests(units: Sequence[Unit], arm: str, kinds: Sequence[str]) -> str:
 
 
 def _gap(result: Mapping[str, Any], arm: str, kinds: Sequence[str]) -> str:
-    """How much of the way from local only to pooled the smallest site goes."""
+    """How much of the way from local only to pooled the smallest site goes; nothing where all sites have as many cases."""
     units = result["units"]
+    if len({one["train"] for one in result["sites"].values()}) == 1 and not result["arms"].get(arm, {}).get("small_site"):
+        return ""
     smallest = result["arms"].get(arm, {}).get("small_site") or min(result["sites"], key=lambda site: result["sites"][site]["train"])
     lines = []
     for kind in kinds:

@@ -80,6 +80,7 @@ def result() -> dict[str, Any]:
     for method, dice in (("local", 0.7), ("pooled", 0.9), ("fedsca", 0.8), ("fedsca-gate", 0.75)):
         units += [unit(method, seed, number, dice - 0.1 * (2 - number)) for seed in (0, 1) for number in (1, 2)]
     sites = {site: {"train": 4, "validation": 2, "test": 2, "train_there": 4, "test_there": 2} for site in ("A", "B")}
+    sites["A"]["train"] = 3
     configuration = {"kinds": ["box"], "image_size": 64, "rounds": 2, "steps": 2, "batch_size": 2, "test_slices": 1}
     machine = {"processor": "P", "cores": 2, "gpu": None, "commit": "c0ffee"}
     about = {"root": "hospitals", "preset": "tiny", "complete": True, "arms": {"main": {}}}
@@ -94,6 +95,8 @@ def test_tables_say_what_the_units_say(result: dict[str, Any]) -> None:
     assert "| **FedSCA**, without gate | local only | box | +0.100 | 4 |" in text
     assert "| **FedSCA**, without gate | box | 50 % |" in text
     assert "mixture: 4 rejected" in text
+    result["sites"]["A"]["train"] = 4
+    assert "Gap from local only" not in markdown(result), "no site is the smallest"
     assert [one["round"] for one in last_rounds(result["units"], "main", "local")] == [2, 2]
 
 
