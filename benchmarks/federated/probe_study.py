@@ -7,11 +7,16 @@ case is computed as the probe computes it: at one common state (the mean of all 
 halves of n cases with disjoint patients are drawn again and again. `same` is the mean cosine of two halves of one site, `other` that of
 halves of two sites, `recognised` how often a half is nearer to the other half of its own site than to any other site's (chance: one
 divided by the number of sites). Gradients are unit-norm for each case or raw, whole or projected to 4,096 numbers.
+
+With --locals first every site's gradients are computed with the first site's local adapters, with --locals untuned with none: what is still
+recognised then comes from the cases, not from the adapters that the sites have tuned on them. Beside that: the distances and noise of SGCA
+from such halves (unit norm, as many cases as every site has), the mean over the draws, and the weights that follow from them at κ = 1.
 """
 
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +25,16 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.federated.configuration import Configuration
-from benchmarks.federated.hospitals import Hospital, find_hospitals
+from benchmarks.federated.hospitals import Hospital, find_hospitals, training_cases
 from benchmarks.federated.report import table_row
 from benchmarks.federated.workbench import site_settings
 from benchmarks.machine import machine
 from fed_backend.projection import project
-from fed_backend.sgca import mix
+from fed_backend.sgca import collaboration_weights, mix, probe_statistics
 from sam_adapters import atomic
 from sam_adapters.adapters import AdaptedNetwork
 from sam_adapters.case_loading import SkippedCase, load_cases
+from sam_adapters.cases import labelled_cases
 from sam_adapters.evaluation import largest_slices
 from sam_adapters.loading import load_adapted
 from sam_adapters.probe import shared_gradient
@@ -40,7 +46,9 @@ from sam_adapters.tuning_slices import training_slice
 
 SIZES = (1, 2, 4, 8, 16)
 DRAWS = 200
+HALVINGS = 50
 PROJECTION_SEED = 1
+LOCALS = ("own", "first", "untuned")
 UNTUNED = 0
 """The round before the first."""
 
@@ -53,30 +61,78 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--arm", default="main", help="as its folder in the work folder is called (default: main)")
     parser.add_argument("--seeds", default="0", help="comma-separated; those without a finished trial are left out (default: 0)")
     parser.add_argument("--most", type=int, default=40, help="training cases of a site at most (default: 40)")
+    parser.add_argument("--locals", choices=LOCALS, default="own", help="whose local adapters every site measures with (default: own)")
+    parser.add_argument("--inverted", metavar="SITE", help="the site whose images are inverted in that arm (experiment inverted)")
     parser.add_argument("--out", type=Path, required=True, help="result file; what it has is not computed again")
     options = parser.parse_args(arguments)
     told = json.loads((options.work / "configuration.json").read_text(encoding="utf-8"))["configuration"]
     configuration = Configuration().changed({**told, "kinds": tuple(told["kinds"])})
     hospitals = find_hospitals(options.root)
-    lines = json.loads(options.out.read_text(encoding="utf-8"))["lines"] if options.out.exists() else []
+    lines, distances = known(options.out, options.locals)
     for seed in (int(text) for text in options.seeds.split(",")):
         trial = options.work / options.arm / f"seed-{seed}" / "fedsca"
-        for number in range(configuration.rounds + 1):
+        for number in range(UNTUNED if options.locals == "own" else 1, configuration.rounds + 1):
             there = number == UNTUNED or (trial / f"round-{number}").is_dir()
             if not there or any((line["seed"], line["round"]) == (seed, number) for line in lines):
                 continue
-            found = gradients_of_round(trial, number, hospitals, configuration, seed, options.most)
+            shown = [_as_shown(hospital, trial.parent, configuration, seed, options.inverted) for hospital in hospitals]
+            found = gradients_of_round(trial, number, shown, configuration, seed, options.most, local=options.locals)
             lines += [{"seed": seed, "round": number, **line} for line in lines_of(found, seed)]
-            about = {"root": options.root.name, "configuration": configuration.to_dict(), "machine": machine(), "lines": lines}
+            distances.append({"seed": seed, "round": number, **distances_of(found, seed)})
+            about = {"root": options.root.name, "configuration": configuration.to_dict(), "machine": machine()}
+            about |= {"arm": options.arm, "locals": options.locals, "lines": lines, "distances": distances}
             atomic.write_json(options.out, about)
             print(f"seed {seed}, round {number}: done", flush=True)
-    print(markdown(lines))
+    print(markdown(lines) + "\n\n" + weights_table(distances))
+
+
+def known(out: Path, whose: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Lines and distances that a result file has already; it must be of the same local adapters."""
+    if not out.exists():
+        return [], []
+    value: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    if value["locals"] != whose:
+        raise SystemExit(f"{out} holds figures with --locals {value['locals']}: name another --out.")
+    return list(value["lines"]), list(value.get("distances", []))
+
+
+def _as_shown(hospital: Hospital, trials: Path, configuration: Configuration, seed: int, inverted: str | None) -> Hospital:
+    """A hospital as the arm's methods saw it; where a site is inverted, all with the cases that the seed has drawn."""
+    if inverted is None:
+        return hospital
+    drawn = training_cases(hospital, configuration, seed)
+    if hospital.name == inverted:
+        copies = labelled_cases(SiteDirectory.open(trials / "inverted" / inverted), SiteSettings())
+        drawn = tuple(case for case in copies if case.case in {one.case for one in drawn})
+    return replace(hospital, train=drawn)
+
+
+def distances_of(found: Mapping[str, tuple[NDArray[np.float32], list[str]]], seed: int) -> dict[str, Any]:
+    """SGCA's distances and noise from halves of unit-norm gradients, the mean over the draws, and the weights at κ = 1."""
+    sites = list(found)
+    rows = {site: found[site][0] / np.linalg.norm(found[site][0], axis=1, keepdims=True) for site in sites}
+    size = min(len(one) for one in rows.values()) // 2
+    rng = np.random.default_rng([seed, size])
+    distance, noise = np.zeros((len(sites), len(sites))), np.zeros(len(sites))
+    for _ in range(HALVINGS):
+        orders = {site: rng.permutation(len(rows[site])) for site in sites}
+        first, second = ([rows[site][orders[site][part]].mean(axis=0) for site in sites] for part in (slice(size), slice(size, 2 * size)))
+        one, other = probe_statistics(np.stack(first), np.stack(second), keep_negative=True)
+        distance += one / HALVINGS
+        noise += other / HALVINGS
+    weights = collaboration_weights(np.maximum(distance, 0.0), noise)
+    rounded = {"distance": distance, "noise": noise, "weights": weights}
+    return {"sites": sites, "cases_a_half": size} | {name: np.round(value, 4).tolist() for name, value in rounded.items()}
 
 
 def gradients_of_round(
-    trial: Path, number: int, hospitals: Sequence[Hospital], configuration: Configuration, seed: int, most: int
+    trial: Path, number: int, hospitals: Sequence[Hospital], configuration: Configuration, seed: int, most: int, *, local: str
 ) -> dict[str, tuple[NDArray[np.float32], list[str]]]:
-    """Site -> gradients (n, d) of its training cases at the common state, and their patients."""
+    """Site -> gradients (n, d) of its training cases at the common state, and their patients.
+
+    Args:
+        local: whose local adapters, one of `LOCALS`.
+    """
     settings = {hospital.name: site_settings(configuration, hospital.name, seed) for hospital in hospitals}
     adapted = load_adapted(settings[hospitals[0].name])
     tuned = {} if number == UNTUNED else {site: _tuned_folder(trial / f"round-{number}" / "federation" / site) for site in settings}
@@ -87,8 +143,10 @@ def gradients_of_round(
     common = mix(states, np.full((1, len(states)), 1 / len(states)))[0] if states else None
     found = {}
     for hospital in hospitals:
-        if hospital.name in tuned:
-            adapted.load(tuned[hospital.name])
+        if local == "untuned" or not tuned:
+            adapted.reset()
+        else:
+            adapted.load(tuned[hospital.name if local == "own" else hospitals[0].name])
         found[hospital.name] = _gradients(adapted, common, hospital, settings[hospital.name], most)
     return found
 
@@ -188,6 +246,20 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
             cells += [f"{mean['same']:.2f}", f"{mean['other']:.2f}", f"{100 * mean['recognised']:.0f} %"]
         named = "untuned" if number == UNTUNED else str(number)
         rows.append(table_row([named, scaling, str(size), str(some[0]["sites"]), *cells]))
+    return "\n".join(rows)
+
+
+def weights_table(distances: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of weights at κ = 1 and distances, a receiving site each."""
+    rows = []
+    for one in distances:
+        sites = one["sites"]
+        if not rows:
+            rows = [table_row(["round", "site", *(f"weight of {site}" for site in sites), *(f"D to {site}" for site in sites)])]
+            rows.append(table_row(["---:", "---", *["---:"] * (2 * len(sites))]))
+        named = "untuned" if one["round"] == UNTUNED else str(one["round"])
+        for site, weights, away in zip(sites, one["weights"], one["distance"], strict=True):
+            rows.append(table_row([named, site, *(f"{value:.2f}" for value in weights), *(f"{value:.3f}" for value in away)]))
     return "\n".join(rows)
 
 

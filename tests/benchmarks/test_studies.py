@@ -101,3 +101,21 @@ def test_what_the_probe_study_says_of_rows() -> None:
     assert all(line["recognised"] == 1 for line in lines)
     text = probe_study.markdown([{"seed": 0, "round": 0, **line} for line in lines])
     assert "| untuned | unit | 2 | 2 | 1.00 |" in text
+
+
+def test_distances_tell_sites_that_differ_from_those_that_do_not() -> None:
+    rng = np.random.default_rng(2)
+    directions = {"A": np.eye(200)[0], "B": np.eye(200)[0], "C": np.eye(200)[1]}
+    found = {
+        site: ((rng.normal(0, 0.5 / np.sqrt(200), (8, 200)) + towards).astype(np.float32), [f"{site}{n}" for n in range(8)])
+        for site, towards in directions.items()
+    }
+    told = probe_study.distances_of(found, seed=0)
+    distance, weights = np.array(told["distance"]), np.array(told["weights"])
+    assert told["cases_a_half"] == 4
+    # Scaled to length 1, each gradient has .8 of squared length in its site's direction: A and B are 0 apart, C from both 1.6.
+    assert distance[0, 1] == pytest.approx(0, abs=0.05)
+    assert distance[0, 2] == pytest.approx(1.6, abs=0.1)
+    assert weights[2].tolist() == [0, 0, 1]
+    assert weights[0, 2] == 0
+    assert "| 1 | C | 0.00 | 0.00 | 1.00 |" in probe_study.weights_table([{"round": 1, **told}])
