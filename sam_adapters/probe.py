@@ -5,8 +5,9 @@ by more than an order of magnitude; each is scaled to norm 1, so that no outlier
 tell the site's direction apart from chance: see `fed_backend.sgca.probe_statistics`.
 """
 
+import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,9 +120,17 @@ def _mean_direction(
     """Mean of the unit-norm gradients of the first `limit` usable cases, (n,), and their number."""
     total = np.zeros(adapted.schema.size)
     count = 0
+    for _, gradient in itertools.islice(case_gradients(adapted, cases, settings, device), limit):
+        total += gradient / np.linalg.norm(gradient)
+        count += 1
+    return (total / count if count else total), count
+
+
+def case_gradients(
+    adapted: AdaptedNetwork, cases: Sequence[LabelledCase], settings: SiteSettings, device: torch.device
+) -> Iterator[tuple[LabelledCase, NDArray[np.float64]]]:
+    """Each case that can be used, with the gradient of its largest slice, (n,), neither zero nor infinite. The others are logged."""
     for loaded in load_cases(cases, settings.label_value, settings.window):
-        if count == limit:
-            break
         if isinstance(loaded, SkippedCase):
             logger.warning("Case %s is left out of the probe: %s", loaded.case, loaded.reason)
             continue
@@ -133,9 +142,7 @@ def _mean_direction(
         if not (np.isfinite(norm) and norm > 0):
             logger.warning("Case %s is left out of the probe: the norm of its gradient is %s.", loaded.source.case, norm)
             continue
-        total += gradient / norm
-        count += 1
-    return (total / count if count else total), count
+        yield loaded.source, gradient
 
 
 def shared_gradient(adapted: AdaptedNetwork, one: TrainingSlice, device: torch.device) -> NDArray[np.float64]:

@@ -28,6 +28,7 @@ from benchmarks.federated.configuration import EXPERIMENTS, PRESETS, Arm, Config
 from benchmarks.federated.hospitals import Hospital, find_hospitals, read_hospital, test_cases, training_cases, validation_cases
 from benchmarks.federated.known_units import Key, KnownUnits, key_of
 from benchmarks.federated.trial import METHODS, Trial
+from benchmarks.federated.work_folder import CONFIGURATION_FILE, trial_folder
 from benchmarks.federated.workbench import Workbench
 from benchmarks.machine import machine
 from sam_adapters import atomic
@@ -114,7 +115,7 @@ class Run:
             (
                 arm,
                 Trial(
-                    self.work / arm.name.replace(" ", "-") / f"seed-{seed}" / method,
+                    trial_folder(self.work, arm.name, seed, method),
                     method,
                     seed,
                     self._of(arm),
@@ -159,12 +160,12 @@ class Run:
 
     def _check_same(self) -> None:
         """Refuse to go on with another configuration or other hospitals: figures of two budgets must not meet in one table."""
-        path = self.work / "configuration.json"
+        path = self.work / CONFIGURATION_FILE
         value = {"configuration": self.base.to_dict(), "root": self.about["root"], "sites": [hospital.name for hospital in self.hospitals]}
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else value
         known["configuration"] = Configuration().to_dict() | known["configuration"]  # of older software, without newer settings
         if known != value:
-            raise SettingError(f"{self.work} was begun with another configuration (see configuration.json in it): name another --work.")
+            raise SettingError(f"{self.work} was begun with another configuration (see {CONFIGURATION_FILE} in it): name another --work.")
         atomic.write_json(path, value)
 
     def _write(self, trials: list[tuple[Arm, Trial]]) -> None:

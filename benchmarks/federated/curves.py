@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.federated.statistics import Unit, by_site_and_seed, bytes_by_round
+from benchmarks.federated.statistics import Unit, by_site_and_seed, bytes_by_round, spread
 
 ROUNDING = 1e-9
+FALL = 0.01
+"""Dice that a site loses from one round to the next, from which it counts as a fall."""
 
 
 @dataclass(frozen=True)
@@ -16,13 +18,13 @@ class Steadiness:
 
     Attributes:
         over_seeds: standard deviation over seeds of the sites' mean Dice in the last round; None with one seed.
-        over_rounds: mean size of a site's change of Dice from one round to the next; None with one round.
-        falls: share of these changes that are losses of more than a hundredth.
+        over_rounds: mean size of a site's change of Dice from one round to the next.
+        falls: share of these changes that are falls.
     """
 
     over_seeds: float | None
-    over_rounds: float | None
-    falls: float | None
+    over_rounds: float
+    falls: float
 
 
 @dataclass(frozen=True)
@@ -44,19 +46,19 @@ def curve(units: Iterable[Unit], arm: str, method: str, kind: str) -> dict[tuple
 
 
 def steadiness(units: Iterable[Unit], arm: str, method: str, kind: str) -> Steadiness | None:
-    """Spread over seeds and rounds; None without figures."""
+    """Spread over seeds and rounds; None without two rounds one after the other."""
     found = curve(units, arm, method, kind)
-    if not found:
+    changes = [dice[number] - dice[number - 1] for dice in found.values() for number in dice if number - 1 in dice]
+    if not changes:
         return None
     ends: dict[int, list[float]] = {}
     for (_, seed), dice in found.items():
         ends.setdefault(seed, []).append(dice[max(dice)])
     means = [float(np.mean(values)) for values in ends.values()]
-    changes = [dice[number] - dice[number - 1] for dice in found.values() for number in dice if number - 1 in dice]
     return Steadiness(
-        over_seeds=float(np.std(means, ddof=1)) if len(means) > 1 else None,
-        over_rounds=float(np.mean(np.abs(changes))) if changes else None,
-        falls=float(np.mean([change < -0.01 for change in changes])) if changes else None,
+        over_seeds=spread(means)[1] if len(means) > 1 else None,
+        over_rounds=float(np.mean(np.abs(changes))),
+        falls=float(np.mean([change < -FALL for change in changes])),
     )
 
 

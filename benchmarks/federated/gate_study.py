@@ -4,13 +4,13 @@
 
 Takes the versions that became active one after the other in finished trials of `fedsca bench federated` with method fedsca (F.work),
 tunings and mixtures. Each is scored as the gate scores it on the seed's validation cases, and on *spare* cases: validation and training
-cases that the seed has not drawn. Test cases are not touched, so the gate's rule can be chosen by the result. A site without at least four
-spare cases is left out; at most sixteen are used.
+cases that the seed has not drawn, of patients that it has not drawn. Test cases are not touched, so the gate's rule can be chosen by the
+result. A site without at least four spare cases is left out; at most sixteen are used.
 """
 
-import argparse
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,19 @@ import numpy as np
 from benchmarks.federated.configuration import Configuration
 from benchmarks.federated.hospitals import Hospital, drawn, find_hospitals, training_cases, validation_cases
 from benchmarks.federated.report import table_row
-from benchmarks.federated.workbench import site_settings
+from benchmarks.federated.work_folder import read_configuration, study_options, trial_folder
+from benchmarks.federated.workbench import site_settings, with_adapters
 from benchmarks.machine import machine
 from sam_adapters import atomic
-from sam_adapters.adapters import AdaptedNetwork
 from sam_adapters.cases import LabelledCase
-from sam_adapters.evaluation import CaseScore, EvaluationKind, evaluate
-from sam_adapters.gate import BASE, decide
+from sam_adapters.errors import SettingError
+from sam_adapters.evaluation import CaseScore, evaluate
+from sam_adapters.gate import decide
 from sam_adapters.loading import load_adapted
+from sam_adapters.provenance import BASE
 from sam_adapters.registry import Registry
 from sam_adapters.segmenter import Segmenter
+from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
 
 LEAST_SPARE, MOST_SPARE = 4, 16
@@ -37,7 +40,7 @@ HARM = 0.01
 """A fall of mean Dice on the spare cases that a gate should have prevented."""
 Scores = Sequence[CaseScore]
 Rule = Callable[[Scores, Scores, Scores], bool]
-MARGIN = 0.01
+MARGIN = SiteSettings().gate_margin
 
 
 def _product(candidate: Scores, active: Scores, base: Scores) -> bool:
@@ -75,76 +78,60 @@ RULES: dict[str, Rule] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score what is missing, write the result and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True, help="folder of hospitals")
-    parser.add_argument("--work", type=Path, required=True, help="work folder of a run of `fedsca bench federated`")
-    parser.add_argument("--arm", default="main", help="as its folder in the work folder is called (default: main)")
-    parser.add_argument("--seeds", default="0,1,2", help="comma-separated; those without a finished trial are left out")
-    parser.add_argument("--out", type=Path, required=True, help="result file; what it has is not scored again")
-    options = parser.parse_args(arguments)
-    told = json.loads((options.work / "configuration.json").read_text(encoding="utf-8"))["configuration"]
-    configuration = Configuration().changed({**told, "kinds": tuple(told["kinds"])})
+    options = study_options(__doc__, seeds="0,1,2").parse_args(arguments)
+    try:
+        configuration, hospitals = read_configuration(options.work), find_hospitals(options.root)
+    except SettingError as error:
+        sys.exit(f"{error}")
     known = json.loads(options.out.read_text(encoding="utf-8"))["steps"] if options.out.exists() else []
     done = {(one["site"], one["seed"]) for one in known}
     for seed in (int(text) for text in options.seeds.split(",")):
-        home = options.work / options.arm / f"seed-{seed}" / "fedsca" / f"round-{configuration.rounds}" / "federation"
-        for hospital in find_hospitals(options.root) if home.is_dir() else []:
+        home = trial_folder(options.work, options.arm, seed, "fedsca") / f"round-{configuration.rounds}" / "federation"
+        for hospital in hospitals if home.is_dir() else []:
             if (hospital.name, seed) not in done:
-                known += list(steps_of(home / hospital.name, hospital, configuration, seed))
+                known += steps_of(home / hospital.name, hospital, configuration, seed)
                 about = {"root": options.root.name, "configuration": configuration.to_dict(), "machine": machine(), "steps": known}
                 atomic.write_json(options.out, about)
                 print(f"seed {seed}, {hospital.name}: {len(known)} versions so far", flush=True)
     print(markdown(known))
 
 
-def steps_of(folder: Path, hospital: Hospital, configuration: Configuration, seed: int) -> Iterator[dict[str, Any]]:
-    """One line for each version that became active at a site: the scores of it, of the version before and of the base."""
-    used = training_cases(hospital, configuration, seed)
-    validation = validation_cases(hospital, configuration, seed)
-    free = tuple(case for case in (*hospital.validation, *hospital.train) if case not in used and case not in validation)
-    spare = drawn(free, MOST_SPARE, seed, f"{hospital.name} spare")
-    if len(spare) < LEAST_SPARE:
-        return
+def spare_cases(hospital: Hospital, configuration: Configuration, seed: int) -> tuple[LabelledCase, ...]:
+    """Up to sixteen validation and training cases that the seed has not drawn, of patients that it has not drawn either."""
+    used = (*training_cases(hospital, configuration, seed), *validation_cases(hospital, configuration, seed))
+    seen = {hospital.patients.get(case.case, case.patient) for case in used}
+    free = (case for case in (*hospital.validation, *hospital.train) if hospital.patients.get(case.case, case.patient) not in seen)
+    return drawn(tuple(free), MOST_SPARE, seed, f"{hospital.name} spare")
+
+
+def steps_of(folder: Path, hospital: Hospital, configuration: Configuration, seed: int) -> list[dict[str, Any]]:
+    """One step for each version that became active at a site: its scores, those of the version before, and those of the base."""
+    cases = {"validation": validation_cases(hospital, configuration, seed), "spare": spare_cases(hospital, configuration, seed)}
+    if len(cases["spare"]) < LEAST_SPARE:
+        return []
     settings = site_settings(configuration, hospital.name, seed)
     adapted = load_adapted(settings)
-    kinds: tuple[EvaluationKind, ...] = settings.gate_kinds
+
+    def scores(version: str, adapters: Path | None) -> dict[str, list[dict[str, Any]]]:
+        segmenter = Segmenter(with_adapters(adapted, adapters), version=version, device=settings.device)
+        about: dict[str, Any] = {"slices_per_case": settings.gate_slices_per_case, "label_value": settings.label_value}
+        return {
+            name: [one.to_dict() for one in evaluate(segmenter, some, kinds=settings.gate_kinds, **about)] for name, some in cases.items()
+        }
+
     with Registry(SiteDirectory.open(folder)) as registry:
-        path = [one for one in registry.decisions() if one.action == "activated" and one.version != BASE]
-        origins = {version.id: version.provenance.kind for version in registry.versions()}
-        before: dict[str, Scores] | None = None
-        base: dict[str, Scores] | None = None
-        for version in (BASE, *(one.version for one in path)):
-            _load(adapted, registry, version)
-            scorer = Segmenter(adapted, version=version, device=settings.device)
-            count = settings.gate_slices_per_case
-            found: dict[str, Scores] = {
-                name: _scores(scorer, cases, kinds, count, settings.label_value)
-                for name, cases in (("validation", validation), ("spare", spare))
-            }
-            if before is not None and base is not None:
-                yield {"site": hospital.name, "seed": seed, "origin": origins[version], "spare_cases": len(spare)} | {
-                    name: {who: [one.to_dict() for one in scores[name]] for who, scores in _three(found, before, base).items()}
-                    for name in ("validation", "spare")
-                }
-            base = base or found
-            before = found
-
-
-def _three(candidate: Mapping[str, Scores], active: Mapping[str, Scores], base: Mapping[str, Scores]) -> dict[str, Mapping[str, Scores]]:
-    return {"candidate": candidate, "active": active, "base": base}
-
-
-def _load(adapted: AdaptedNetwork, registry: Registry, version: str) -> None:
-    if version == BASE:
-        adapted.reset()
-    else:
-        adapted.load(registry.folder(version))
-
-
-def _scores(
-    scorer: Segmenter, cases: Sequence[LabelledCase], kinds: Sequence[EvaluationKind], slices: int, label_value: int
-) -> list[CaseScore]:
-    return evaluate(scorer, cases, kinds=kinds, slices_per_case=slices, label_value=label_value)
+        path = [one.version for one in registry.decisions() if one.action == "activated" and one.version != BASE]
+        kinds = {version: registry.get(version).provenance.kind for version in path}
+        base = active = scores(BASE, None)
+        steps = []
+        for version in path:
+            candidate = scores(version, registry.folder(version))
+            steps.append(
+                {"site": hospital.name, "seed": seed, "origin": kinds[version], "spare_cases": len(cases["spare"])}
+                | {name: {"candidate": candidate[name], "active": active[name], "base": base[name]} for name in cases}
+            )
+            active = candidate
+    return steps
 
 
 def gain(step: Mapping[str, Any], cases: str) -> float:

@@ -3,7 +3,6 @@
 They show patients, so they are for whoever has the data, and no part of a result file.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from benchmarks.federated.hospitals import Hospital, find_hospitals, image_spaci
 from benchmarks.federated.product_round import active_folder
 from benchmarks.federated.report import KIND_NAMES, NAMES
 from benchmarks.federated.scoring import Mask, TestSlice, read_test_case
-from benchmarks.federated.workbench import site_settings
+from benchmarks.federated.work_folder import read_configuration, trial_folder
+from benchmarks.federated.workbench import site_settings, with_adapters
 from sam_adapters.errors import SettingError
 from sam_adapters.loading import load_adapted
 from sam_adapters.prompts import SlicePrompts
@@ -40,14 +40,10 @@ def write_pictures(root: Path, work: Path, folder: Path, *, seed: int = 0) -> li
         folder: where the pictures go.
 
     Raises:
-        SettingError: the work folder has no finished round of that seed.
+        SettingError: it is no work folder, or has no finished round of that seed.
     """
-    told = work / "configuration.json"
-    if not told.exists():
-        raise SettingError(f"{work} is no work folder of `fedsca bench federated`: configuration.json is missing.")
-    values = json.loads(told.read_text(encoding="utf-8"))["configuration"]
-    configuration = Configuration().changed({**values, "kinds": tuple(values["kinds"])})
-    trials = {method: _last_round(work / MAIN / f"seed-{seed}" / method) for method in METHODS}
+    configuration = read_configuration(work)
+    trials = {method: _last_round(trial_folder(work, MAIN, seed, method)) for method in METHODS}
     there = {method: place for method, place in trials.items() if place is not None}
     if not there:
         raise SettingError(f"{work} has no finished round of seed {seed} in its arm {MAIN}: run the benchmark first, or name another seed.")
@@ -78,11 +74,7 @@ def _of_hospital(hospital: Hospital, trials: dict[str, Path], configuration: Con
     adapted = load_adapted(settings)
     masks: dict[tuple[str, str, str], Mask] = {}
     for method, place in trials.items():
-        adapters = _adapters(method, place, hospital.name)
-        if adapters is None:
-            adapted.reset()
-        else:
-            adapted.load(adapters)
+        with_adapters(adapted, _adapters(method, place, hospital.name))
         segmenter = Segmenter(adapted, version=method, device=settings.device)
         for name, one in slices.items():
             embedding = segmenter.encode(one.pixels)

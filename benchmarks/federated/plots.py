@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from benchmarks.federated.curves import curve
 from benchmarks.federated.report import KIND_NAMES, NAMES, OURS, methods_of
 from benchmarks.federated.statistics import by_site_and_seed, bytes_by_round, last_rounds, spread
 
@@ -38,12 +39,9 @@ def over_rounds(result: Mapping[str, Any], arm: str, kind: str) -> Figure:
     for axis, site in zip(axes, sites, strict=True):
         title = site
         for number, method in enumerate(methods_of(units, arm)):
-            points: dict[int, list[float]] = {}
-            for unit in units:
-                if unit["arm"] == arm and unit["method"] == method and unit["scores"][site].get(kind):
-                    points.setdefault(unit["round"], []).append(np.mean([case["dice"] for case in unit["scores"][site][kind]]))
-            rounds = sorted(points)
-            values = [float(np.mean(points[one])) for one in rounds]
+            curves = [dice for (one, _), dice in curve(units, arm, method, kind).items() if one == site]
+            rounds = sorted({number for dice in curves for number in dice})
+            values = [float(np.mean([dice[number] for dice in curves if number in dice])) for number in rounds]
             if method == "base":
                 title += f" (base {values[0]:.3f})" if values else ""
                 continue

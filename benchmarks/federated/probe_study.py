@@ -13,41 +13,36 @@ recognised then comes from the cases, not from the adapters that the sites have 
 from such halves (unit norm, as many cases as every site has), the mean over the draws, and the weights that follow from them at κ = 1.
 """
 
-import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from benchmarks.federated.configuration import Configuration
 from benchmarks.federated.hospitals import Hospital, find_hospitals, training_cases
+from benchmarks.federated.probe_measures import Gradients, distances_of, lines_of
 from benchmarks.federated.report import table_row
-from benchmarks.federated.workbench import site_settings
+from benchmarks.federated.work_folder import read_configuration, study_options, trial_folder
+from benchmarks.federated.workbench import site_settings, with_adapters
 from benchmarks.machine import machine
-from fed_backend.projection import project
-from fed_backend.sgca import collaboration_weights, mix, probe_statistics
+from fed_backend.sgca import mix
 from sam_adapters import atomic
 from sam_adapters.adapters import AdaptedNetwork
-from sam_adapters.case_loading import SkippedCase, load_cases
 from sam_adapters.cases import labelled_cases
-from sam_adapters.evaluation import largest_slices
+from sam_adapters.errors import SettingError
 from sam_adapters.loading import load_adapted
-from sam_adapters.probe import shared_gradient
+from sam_adapters.probe import case_gradients
 from sam_adapters.registry import Registry
 from sam_adapters.schema import AdapterState
+from sam_adapters.segmenter import resolve_device
 from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
-from sam_adapters.tuning_slices import training_slice
 
-SIZES = (1, 2, 4, 8, 16)
-DRAWS = 200
-HALVINGS = 50
-PROJECTION_SEED = 1
 LOCALS = ("own", "first", "untuned")
 UNTUNED = 0
 """The round before the first."""
@@ -55,22 +50,18 @@ UNTUNED = 0
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compute what is missing, write the result and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True, help="folder of hospitals")
-    parser.add_argument("--work", type=Path, required=True, help="work folder of a run of `fedsca bench federated`")
-    parser.add_argument("--arm", default="main", help="as its folder in the work folder is called (default: main)")
-    parser.add_argument("--seeds", default="0", help="comma-separated; those without a finished trial are left out (default: 0)")
+    parser = study_options(__doc__, seeds="0")
     parser.add_argument("--most", type=int, default=40, help="training cases of a site at most (default: 40)")
     parser.add_argument("--locals", choices=LOCALS, default="own", help="whose local adapters every site measures with (default: own)")
     parser.add_argument("--inverted", metavar="SITE", help="the site whose images are inverted in that arm (experiment inverted)")
-    parser.add_argument("--out", type=Path, required=True, help="result file; what it has is not computed again")
     options = parser.parse_args(arguments)
-    told = json.loads((options.work / "configuration.json").read_text(encoding="utf-8"))["configuration"]
-    configuration = Configuration().changed({**told, "kinds": tuple(told["kinds"])})
-    hospitals = find_hospitals(options.root)
+    try:
+        configuration, hospitals = read_configuration(options.work), find_hospitals(options.root)
+    except SettingError as error:
+        sys.exit(f"{error}")
     lines, distances = known(options.out, options.locals)
     for seed in (int(text) for text in options.seeds.split(",")):
-        trial = options.work / options.arm / f"seed-{seed}" / "fedsca"
+        trial = trial_folder(options.work, options.arm, seed, "fedsca")
         for number in range(UNTUNED if options.locals == "own" else 1, configuration.rounds + 1):
             there = number == UNTUNED or (trial / f"round-{number}").is_dir()
             if not there or any((line["seed"], line["round"]) == (seed, number) for line in lines):
@@ -107,28 +98,10 @@ def _as_shown(hospital: Hospital, trials: Path, configuration: Configuration, se
     return replace(hospital, train=drawn)
 
 
-def distances_of(found: Mapping[str, tuple[NDArray[np.float32], list[str]]], seed: int) -> dict[str, Any]:
-    """SGCA's distances and noise from halves of unit-norm gradients, the mean over the draws, and the weights at κ = 1."""
-    sites = list(found)
-    rows = {site: found[site][0] / np.linalg.norm(found[site][0], axis=1, keepdims=True) for site in sites}
-    size = min(len(one) for one in rows.values()) // 2
-    rng = np.random.default_rng([seed, size])
-    distance, noise = np.zeros((len(sites), len(sites))), np.zeros(len(sites))
-    for _ in range(HALVINGS):
-        orders = {site: rng.permutation(len(rows[site])) for site in sites}
-        first, second = ([rows[site][orders[site][part]].mean(axis=0) for site in sites] for part in (slice(size), slice(size, 2 * size)))
-        one, other = probe_statistics(np.stack(first), np.stack(second), keep_negative=True)
-        distance += one / HALVINGS
-        noise += other / HALVINGS
-    weights = collaboration_weights(np.maximum(distance, 0.0), noise)
-    rounded = {"distance": distance, "noise": noise, "weights": weights}
-    return {"sites": sites, "cases_a_half": size} | {name: np.round(value, 4).tolist() for name, value in rounded.items()}
-
-
 def gradients_of_round(
     trial: Path, number: int, hospitals: Sequence[Hospital], configuration: Configuration, seed: int, most: int, *, local: str
-) -> dict[str, tuple[NDArray[np.float32], list[str]]]:
-    """Site -> gradients (n, d) of its training cases at the common state, and their patients.
+) -> Gradients:
+    """The gradients of all sites' training cases at the common state.
 
     Args:
         local: whose local adapters, one of `LOCALS`.
@@ -143,10 +116,7 @@ def gradients_of_round(
     common = mix(states, np.full((1, len(states)), 1 / len(states)))[0] if states else None
     found = {}
     for hospital in hospitals:
-        if local == "untuned" or not tuned:
-            adapted.reset()
-        else:
-            adapted.load(tuned[hospital.name if local == "own" else hospitals[0].name])
+        with_adapters(adapted, None if local == "untuned" else tuned.get(hospital.name if local == "own" else hospitals[0].name))
         found[hospital.name] = _gradients(adapted, common, hospital, settings[hospital.name], most)
     return found
 
@@ -164,70 +134,10 @@ def _gradients(
     if common is not None:
         adapted.load_shared(common)
     adapted.set_training(False)
-    rows, patients = [], []
-    for loaded in load_cases(hospital.train[:most], settings.label_value, settings.window):
-        chosen = [] if isinstance(loaded, SkippedCase) else largest_slices(loaded.target, 1)
-        if isinstance(loaded, SkippedCase) or not chosen:
-            continue
-        one = training_slice(loaded, chosen[0], adapted.network.image_size)
-        rows.append(shared_gradient(adapted, one, torch.device("cpu")).astype(np.float32))
-        patients.append(hospital.patients.get(loaded.source.case, loaded.source.patient))
-    return np.stack(rows), patients
-
-
-def lines_of(found: Mapping[str, tuple[NDArray[np.float32], list[str]]], seed: int) -> list[dict[str, Any]]:
-    """The measures, for every way of scaling, whole and projected, and every number of cases."""
-    sites = list(found)
-    owner = np.repeat(np.arange(len(sites)), [len(found[site][1]) for site in sites])
-    patients = [f"{site} {patient}" for site in sites for patient in found[site][1]]
-    raw = np.concatenate([found[site][0] for site in sites]).astype(np.float64)
-    norms = np.linalg.norm(raw, axis=1)
-    lines = []
-    for scaling, rows in (("unit", raw / norms[:, None]), ("raw", raw)):
-        for projected in (False, True):
-            used = project(rows, seed=PROJECTION_SEED).astype(np.float64) if projected else rows
-            for size in SIZES:
-                measured = measures(used @ used.T, owner, patients, size, np.random.default_rng([seed, size]))
-                if measured is not None:
-                    lines.append({"scaling": scaling, "projected": projected, "cases_a_half": size, **measured})
-    spread = {site: float(np.max(norms[owner == number]) / np.min(norms[owner == number])) for number, site in enumerate(sites)}
-    return [{**line, "norms_differ_by": spread} for line in lines]
-
-
-def measures(
-    gram: NDArray[np.float64], owner: NDArray[np.int64], patients: Sequence[str], size: int, rng: np.random.Generator
-) -> dict[str, Any] | None:
-    """Cosines of half means and how often a half is recognised, from inner products of cases alone.
-
-    Args:
-        gram: (n, n) inner products of the cases' gradients.
-        owner: (n,) number of each case's site.
-        patients: of each case, so that the two halves share none.
-        size: cases of a half.
-
-    Returns:
-        same, other: mean cosines; recognised: share of halves whose nearest of all sites' other halves is their own site's; sites: how many
-        took part. None if fewer than two sites have patients enough.
-    """
-    ready = [site for site in range(owner.max() + 1) if len({patients[case] for case in np.flatnonzero(owner == site)}) >= 2 * size]
-    if len(ready) < 2:
-        return None
-    same, other, right = [], [], []
-    for _ in range(DRAWS):
-        weights = np.zeros((2, len(ready), len(owner)))
-        for row, site in enumerate(ready):
-            cases = rng.permutation(np.flatnonzero(owner == site))
-            one_each = [
-                cases[[patients[case] for case in cases].index(patient)] for patient in dict.fromkeys(patients[case] for case in cases)
-            ]
-            weights[0, row, one_each[:size]] = weights[1, row, one_each[size : 2 * size]] = 1 / size
-        first, second = weights
-        lengths = [np.sqrt(np.einsum("in,nm,im->i", half, gram, half)) for half in (first, second)]
-        cosines = first @ gram @ second.T / np.outer(*lengths)
-        same += list(np.diag(cosines))
-        other += list(cosines[~np.eye(len(ready), dtype=bool)])
-        right += list(cosines.argmax(axis=1) == np.arange(len(ready)))
-    return {"same": float(np.mean(same)), "other": float(np.mean(other)), "recognised": float(np.mean(right)), "sites": len(ready)}
+    found = list(case_gradients(adapted, hospital.train[:most], settings, resolve_device("cpu")))
+    return np.stack([gradient.astype(np.float32) for _, gradient in found]), [
+        hospital.patients.get(case.case, case.patient) for case, _ in found
+    ]
 
 
 def markdown(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.federated.curves import reached, steadiness
+from benchmarks.federated.curves import FALL, reached, steadiness
 from benchmarks.federated.statistics import (
     Unit,
     by_site_and_seed,
@@ -226,10 +226,10 @@ def _tests(units: Sequence[Unit], arm: str, kinds: Sequence[str]) -> str:
 
 def _gap(result: Mapping[str, Any], arm: str, kinds: Sequence[str]) -> str:
     """How much of the way from local only to pooled the smallest site goes; nothing where all sites have as many cases."""
-    units = result["units"]
-    if len({one["train"] for one in result["sites"].values()}) == 1 and not result["arms"].get(arm, {}).get("small_site"):
+    units, made_small = result["units"], result["arms"].get(arm, {}).get("small_site")
+    if not made_small and len({one["train"] for one in result["sites"].values()}) == 1:
         return ""
-    smallest = result["arms"].get(arm, {}).get("small_site") or min(result["sites"], key=lambda site: result["sites"][site]["train"])
+    smallest = made_small or min(result["sites"], key=lambda site: result["sites"][site]["train"])
     lines = []
     for kind in kinds:
         means = {}
@@ -255,7 +255,7 @@ def _over_rounds(units: Sequence[Unit], arm: str, kinds: Sequence[str]) -> str:
         local = by_site_and_seed(last_rounds(units, arm, "local"), kind)
         for method in methods_of(units, arm):
             steady = steadiness(units, arm, method, kind)
-            if steady is None or steady.over_rounds is None or steady.falls is None:
+            if steady is None:
                 continue
             seeds = "-" if steady.over_seeds is None else f"{steady.over_seeds:.3f}"
             soon = reached(units, arm, method, kind, float(np.mean(list(local.values())))) if local else None
@@ -265,7 +265,7 @@ def _over_rounds(units: Sequence[Unit], arm: str, kinds: Sequence[str]) -> str:
             )
     if not lines:
         return ""
-    head = ["", "prompt", "deviation over seeds", "change a round", "rounds in which a site loses > .01"]
+    head = ["", "prompt", "deviation over seeds", "change a round", f"rounds in which a site loses > {FALL:g}"]
     head += ["as good as local only in the end: round", "kB a site", "tuning seconds a site"]
     return "\n".join(["### Over rounds and seeds\n", table_row(head), table_row(["---", "---", *["---:"] * 6]), *lines]) + "\n"
 

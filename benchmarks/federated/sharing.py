@@ -125,26 +125,25 @@ def average_largest(
     names = _shared_names(folders[sites[0]])
     own = {site: read_tensors(folders[site]) for site in sites}
     p = published.shares([cases[site] for site in sites])
-    start = {site: _vector(read_tensors(folder) if folder else {}, names, own[site]) for site, folder in before.items() if site in own}
-    total = np.zeros(sum(own[sites[0]][name].size for name in names))
-    up = {}
+    sizes = [own[sites[0]][name].size for name in names]
+    total = np.zeros(sum(sizes))
+    up, left = {}, {}
     for part, site in zip(p, sites, strict=True):
         folder = before[site]
-        kept = folder / MEMORY_FILE if folder else None
-        change = _vector(own[site], names, own[site]) - start[site] + (np.load(kept) if kept and kept.exists() else 0)
+        start = _vector(read_tensors(folder), names) if folder else np.zeros(sum(sizes), np.float32)
+        change = _vector(own[site], names) - start + (np.load(folder / MEMORY_FILE) if folder else 0)
         chosen = largest(change, share)
         values, size = through_the_wire([change[chosen].astype(np.float32)])
         sent = np.zeros_like(change)
         sent[chosen] = values[0]
         up[site] = size + len(zlib.compress(np.packbits(chosen).tobytes(), 9))
-        total += part * (start[site] + sent)
-        np.save(out[site].parent / f"{site}.npy", change - sent)
-    ends = np.cumsum([own[sites[0]][name].size for name in names])[:-1]
-    received, down = through_the_wire([one.astype(np.float32) for one in np.split(total, ends)])
+        total += part * (start + sent)
+        left[site] = change - sent
+    received, down = through_the_wire([one.astype(np.float32) for one in np.split(total, np.cumsum(sizes)[:-1])])
     for site in sites:
         shaped = {name: value.reshape(own[site][name].shape) for name, value in zip(names, received, strict=True)}
         _write(folders[site], own[site] | shaped, out[site])
-        (out[site].parent / f"{site}.npy").replace(out[site] / MEMORY_FILE)
+        np.save(out[site] / MEMORY_FILE, left[site])
     return Shared(up, dict.fromkeys(sites, down), _named(np.tile(p, (len(sites), 1)), sites))
 
 
@@ -156,9 +155,9 @@ def largest(values: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
     return chosen
 
 
-def _vector(tensors: Tensors, names: Sequence[str], like: Tensors) -> NDArray[np.float32]:
-    """The named tensors one after the other; zeros where they are not there."""
-    return np.concatenate([np.asarray(tensors.get(name, np.zeros_like(like[name]))).ravel() for name in names])
+def _vector(tensors: Tensors, names: Sequence[str]) -> NDArray[np.float32]:
+    """The named tensors one after the other."""
+    return np.concatenate([tensors[name].ravel() for name in names])
 
 
 def through_the_wire(arrays: Sequence[NDArray[np.float32]]) -> tuple[list[NDArray[np.float32]], int]:

@@ -54,12 +54,7 @@ class Workbench:
         key = json.dumps([settings.base, settings.image_size, settings.rank, settings.shared_depth, settings.seed])
         if key not in self._networks:
             self._networks = {key: load_adapted(settings)}
-        adapted = self._networks[key]
-        if folder is None:
-            adapted.reset()
-        else:
-            adapted.load(folder)
-        return adapted
+        return with_adapters(self._networks[key], folder)
 
     def untuned(self, settings: SiteSettings) -> Path:
         """A folder with the adapters that every tuning starts from."""
@@ -132,6 +127,15 @@ class Workbench:
             atomic.write_json(path, found)
         value: dict[str, list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8"))
         return value
+
+
+def with_adapters(adapted: AdaptedNetwork, folder: Path | None) -> AdaptedNetwork:
+    """The network, now with the adapters of `folder`; None for the untuned ones."""
+    if folder is None:
+        adapted.reset()
+    else:
+        adapted.load(folder)
+    return adapted
 
 
 @contextmanager

@@ -75,7 +75,6 @@ def test_what_top_k_leaves_out_is_sent_later(tmp_path: Path) -> None:
     first = {"A": [8.0, 6.0, 4.0, 2.0, *[0.0] * 8], "B": [0.0] * 12}
     tuned = {site: adapters(tmp_path / "1" / site, values) for site, values in first.items()}
     received = {site: tmp_path / "r1" / site for site in first}
-    (tmp_path / "r1").mkdir()
     shared = quarter(tuned, cases, received, before={"A": None, "B": None})
     # A sends 8, 6, 4 of its four changes; the mean over both sites is half of them.
     assert shared_values(received["A"]) == shared_values(received["B"]) == [4.0, 3.0, 2.0, *[0.0] * 9]
@@ -84,7 +83,6 @@ def test_what_top_k_leaves_out_is_sent_later(tmp_path: Path) -> None:
 
     # Nobody changes anything: what A left out before is all there is to send.
     again = {site: adapters(tmp_path / "2" / site, shared_values(received[site])) for site in first}
-    (tmp_path / "r2").mkdir()
     later = {site: tmp_path / "r2" / site for site in first}
     quarter(again, cases, later, before=received)
     assert shared_values(later["B"]) == [4.0, 3.0, 2.0, 1.0, *[0.0] * 8]

@@ -1,11 +1,17 @@
 """The gate's and the probe's studies, on figures made up so that the answers are known."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from benchmarks.federated import gate_study, probe_study
+from benchmarks.federated import gate_study, probe_measures, probe_study
+from benchmarks.federated.configuration import Configuration
+from benchmarks.federated.hospitals import Hospital, training_cases
+from sam_adapters.cases import LabelledCase
 from sam_adapters.evaluation import CaseScore
 
 
@@ -69,23 +75,56 @@ def gradients(signal: float) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def test_halves_are_recognised_where_there_is_something_to_recognise() -> None:
-    clear = probe_study.measures(*gradients(3.0), 4, np.random.default_rng(0))
+    clear = probe_measures.measures(*gradients(3.0), 4, np.random.default_rng(0))
     assert clear is not None
     assert clear["recognised"] == 1
     # Squared length of a half's mean: 9 of signal and 1/4 of noise.
     assert clear["same"] == pytest.approx(9 / 9.25, abs=0.02)
     assert clear["other"] == pytest.approx(0, abs=0.1)
-    nothing = probe_study.measures(*gradients(0.0), 4, np.random.default_rng(0))
+    nothing = probe_measures.measures(*gradients(0.0), 4, np.random.default_rng(0))
     assert nothing is not None
     assert 0.2 < nothing["recognised"] < 0.8
     assert abs(nothing["same"]) < 0.1
 
 
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=30), st.integers(0, 2**32 - 1))
+def test_every_case_of_both_halves_is_of_another_patient(owners: list[int], seed: int) -> None:
+    patients = [f"p{owner}" for owner in owners]
+    size = len(set(patients)) // 2
+    first, second = probe_measures.halves(np.arange(len(patients)), patients, size, np.random.default_rng(seed))
+    assert len(first) == len(second) == size
+    assert len({patients[case] for case in first + second}) == 2 * size
+
+
+def test_distances_know_patients_not_cases() -> None:
+    # Each site has two patients with three cases each, and a patient's cases are the same: halves of one case a patient.
+    rng = np.random.default_rng(3)
+    found = {
+        site: (np.repeat(rng.normal(size=(2, 32)), 3, axis=0).astype(np.float32), [f"{site}{number // 3}" for number in range(6)])
+        for site in "AB"
+    }
+    assert probe_measures.distances_of(found, seed=0)["cases_a_half"] == 1
+
+
+def test_spare_cases_are_of_patients_that_nobody_looked_at(tmp_path: Path) -> None:
+    def labelled(name: str) -> LabelledCase:
+        return LabelledCase(name, name, tmp_path / name, tmp_path / name, "0" * 64)
+
+    # Every patient has two lesions, a and b, and both are in the training list.
+    train = tuple(labelled(f"{patient}{lesion}") for patient in range(20) for lesion in "ab")
+    hospital = Hospital("A", train, (labelled("v0"),), (), {case.case: case.case[:-1] for case in train}, {})
+    configuration = Configuration(train_cases=6, validation_cases=1)
+    seen = {hospital.patients[case.case] for case in training_cases(hospital, configuration, 0)}
+    spare = gate_study.spare_cases(hospital, configuration, 0)
+    assert len(spare) == gate_study.MOST_SPARE
+    assert not seen & {hospital.patients[case.case] for case in spare}
+
+
 def test_halves_share_no_patient() -> None:
     gram, owner, _ = gradients(3.0)
     twins = [f"site{site} patient{number // 2}" for number, site in enumerate(owner)]
-    assert probe_study.measures(gram, owner, twins, 2, np.random.default_rng(0)) is not None  # four patients a site
-    assert probe_study.measures(gram, owner, twins, 4, np.random.default_rng(0)) is None
+    assert probe_measures.measures(gram, owner, twins, 2, np.random.default_rng(0)) is not None  # four patients a site
+    assert probe_measures.measures(gram, owner, twins, 4, np.random.default_rng(0)) is None
 
 
 def test_what_the_probe_study_says_of_rows() -> None:
@@ -94,7 +133,7 @@ def test_what_the_probe_study_says_of_rows() -> None:
         site: ((rng.normal(0, 0.01, (4, 64)) + np.eye(64)[number] * 5).astype(np.float32), [f"{site}{n}" for n in range(4)])
         for number, site in enumerate("AB")
     }
-    lines = probe_study.lines_of(found, seed=0)
+    lines = probe_measures.lines_of(found, seed=0)
     assert {(line["scaling"], line["projected"], line["cases_a_half"]) for line in lines} == {
         (scaling, projected, size) for scaling in ("unit", "raw") for projected in (False, True) for size in (1, 2)
     }
@@ -110,7 +149,7 @@ def test_distances_tell_sites_that_differ_from_those_that_do_not() -> None:
         site: ((rng.normal(0, 0.5 / np.sqrt(200), (8, 200)) + towards).astype(np.float32), [f"{site}{n}" for n in range(8)])
         for site, towards in directions.items()
     }
-    told = probe_study.distances_of(found, seed=0)
+    told = probe_measures.distances_of(found, seed=0)
     distance, weights = np.array(told["distance"]), np.array(told["weights"])
     assert told["cases_a_half"] == 4
     # Scaled to length 1, each gradient has .8 of squared length in its site's direction: A and B are 0 apart, C from both 1.6.
