@@ -112,11 +112,10 @@ class Worklist:
             return False
 
         def done(opened: Opened) -> None:
-            if not self._show(opened):
-                self._remove(folder)
-            else:
-                for other in [item for item in self._folders if item != folder]:
-                    self._remove(other)
+            try:
+                self._show(opened)
+            finally:
+                self.remove_files()  # the canvas holds the image now: no patient's file stays behind, even if this program is killed
 
         desk.call(
             "open",
@@ -198,8 +197,8 @@ class Worklist:
         shutil.rmtree(folder, ignore_errors=True)
         self._folders = [item for item in self._folders if item != folder]
 
-    def _show(self, opened: Opened) -> bool:
-        """Bring a case onto the canvas; whether that was possible."""
+    def _show(self, opened: Opened) -> None:
+        """Bring a case onto the canvas, or say why that is not possible."""
         desk = self._desk
         if desk.state.case is not None:
             self._closing()
@@ -207,7 +206,7 @@ class Worklist:
             desk.canvas.open_image(opened.image, opened.case)
         except FedSCAError as error:
             desk.notify("error", error.message)
-            return False
+            return
         labels = (desk.state.info.labels if desk.state.info is not None else {}) or LAST_RESORT
         problem = None
         try:
@@ -235,7 +234,6 @@ class Worklist:
         self._opened()
         if problem is not None:
             desk.notify("error", tr("The image is open, but its label is not: {reason}").format(reason=problem))
-        return True
 
 
 def names_of(labels: Mapping[str, int], told: Mapping[int, str]) -> Dict[int, str]:

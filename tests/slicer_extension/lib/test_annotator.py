@@ -1,6 +1,7 @@
 """What a radiologist does, and what goes wrong meanwhile: the annotator with a scripted server and a canvas on arrays."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,16 @@ def test_connect_shows_who_is_there_and_opens_the_next_case(bench: Bench) -> Non
     assert [(segment.name, segment.value) for segment in state.labels] == [("tumour", 1), ("organ", 2)]
     assert (state.label, state.strategy, state.index) == ("tumour", "first", SIZE[2] // 2)
     assert bench.preferences.get("address") == "http://hospital"
+
+
+def test_an_open_case_leaves_no_file_of_the_patient_behind(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    bench.annotator.open_case("case2")
+    bench.settle()
+    assert bench.state.case == "case2"
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_click_appears_in_its_slice_and_nowhere_else(bench: Bench) -> None:
