@@ -47,6 +47,11 @@ def _product(candidate: Scores, active: Scores, base: Scores) -> bool:
     return decide(candidate, active, base, margin=MARGIN).verdict == "promoted"
 
 
+def _with_a_person(margin: float) -> Rule:
+    """The product's rule with another margin for each kind of prompt, and a person who says yes to what is left to one."""
+    return lambda candidate, active, base: decide(candidate, active, base, margin=margin).verdict != "rejected"
+
+
 def _lenient(errors: float, most: float = MARGIN) -> Rule:
     """The product's rule for a candidate that is thought better by so many standard errors of its mean difference, at most by `most`."""
 
@@ -70,6 +75,9 @@ def standard_error(candidate: Scores, active: Scores) -> float:
 RULES: dict[str, Rule] = {
     "take everything": lambda candidate, active, base: True,
     "the product's: mean not below the active version's": _product,
+    "the same, and a person says yes to what waits": _with_a_person(MARGIN),
+    "the same, and a kind of prompt may fall by .03": _with_a_person(0.03),
+    "the same, and a kind of prompt may fall by .05": _with_a_person(0.05),
     "half a standard error below is let pass": _lenient(0.5),
     "one standard error below is let pass": _lenient(1.0),
     "a hundredth below is let pass": _lenient(np.inf),
