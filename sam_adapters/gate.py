@@ -46,8 +46,10 @@ ROUNDING = 1e-9
 """Differences of mean Dice up to this are rounding, not a loss."""
 TRADE_GAIN = 0.1
 """Gain of mean Dice over all kinds of prompt from which a small loss in one kind is a person's choice instead of a rejection."""
-TRADE_LOSS = 0.05
-"""The largest such loss, against the active version and against the base."""
+TRADE_LOSS = 0.1
+"""The largest such loss, against the active version and against the base: no kind may lose more than all together gain."""
+CHANCE_ERRORS, CHANCE_MOST = 2.0, 0.05
+"""A kind's fall of up to so many standard errors of its mean difference, and of so much Dice at most, is taken for chance."""
 ATTEMPTS = 5
 """How often a comparison is made again because something else became active meanwhile."""
 LOCK_SECONDS = 3600.0
@@ -60,7 +62,8 @@ class GateDecision:
     Attributes:
         verdict: `promoted` (now active), `rejected`, or `waiting` for a person.
         reason: why, as a sentence.
-        figures: JSON values: number of cases, and the mean Dice of candidate, active and base for each prompt kind and over all.
+        figures: JSON values: number of cases, the mean Dice of candidate, active and base for each prompt kind and over all, and the margin
+            that each kind was allowed.
     """
 
     verdict: Verdict
@@ -75,19 +78,22 @@ def decide(
     *,
     accepted: Sequence[CaseScore] = (),
     margin: float = 0.01,
+    errors: float = CHANCE_ERRORS,
     min_cases: int = MIN_CASES,
 ) -> GateDecision:
     """Compare the mean Dice of candidate, active version and untuned base on the same cases.
 
-    Promoted is a candidate that for every kind of prompt is not below the active version by more than `margin` nor below the base at all,
-    and that over all kinds is not below the active version. So repeated promotions cannot creep below the base. A candidate that gains much
-    over all kinds (`TRADE_GAIN`) and loses a little in one (`TRADE_LOSS`) is a trade: it waits until a person says if it is worth it.
+    Promoted is a candidate that for every kind of prompt is not below the active version by more than `margin`, or than chance makes of so
+    few cases (`chance_margin`), nor below the base at all, and that over all kinds is not below the active version. So repeated promotions
+    cannot creep below the base. A candidate that gains much over all kinds (`TRADE_GAIN`) and loses less in one (`TRADE_LOSS`) is a trade:
+    it waits until a person says if it is worth it.
 
     Args:
         candidate, active, base: one score for each case and kind; the same cases and kinds in all three.
         accepted: scores on the same cases of the version that a person last made active; where it is below the base, it is the floor in the
             base's place.
-        margin: Dice by which one kind may fall below the active version.
+        margin: Dice by which one kind may always fall below the active version.
+        errors: standard errors by which it may fall where that is more; 0 for the margin alone.
         min_cases: with fewer validation cases, nothing is decided and a person is asked.
 
     Raises:
@@ -99,9 +105,10 @@ def decide(
             raise ValueError("Candidate, active version and base must be scored on the same cases with the same kinds of prompt.")
     cases = len({case for case, _ in keys})
     figures = _figures(cases, candidate, active, base)
+    figures["margins"] = {kind: max(margin, chance_margin(candidate, active, kind, errors)) for kind in figures["kinds"]}
     if cases < min_cases:
         return GateDecision("waiting", f"Waits for a person: {_count(cases)}, at least {min_cases} are needed to decide.", figures)
-    problem = _problem(figures, margin, mean_by_kind(accepted))
+    problem = _problem(figures, mean_by_kind(accepted))
     if problem is not None and _is_a_trade(figures):
         overall = figures["overall"]
         return GateDecision(
@@ -118,6 +125,26 @@ def decide(
         f"Mean Dice {overall['candidate']:.3f} against {overall['active']:.3f} of the active version ({_count(cases)}).",
         figures,
     )
+
+
+def chance_margin(candidate: Sequence[CaseScore], active: Sequence[CaseScore], kind: str, errors: float = CHANCE_ERRORS) -> float:
+    """How far one kind's mean Dice may fall by chance alone: few cases whose differences vary much say little.
+
+    Args:
+        candidate, active: one score for each case and kind, of the same cases.
+        errors: standard errors of the mean paired difference.
+
+    Returns:
+        Dice, 0 to `CHANCE_MOST`.
+    """
+    before = {score.case: score.dice for score in active if score.kind == kind}
+    differences = [score.dice - before[score.case] for score in candidate if score.kind == kind]
+    return min(CHANCE_MOST, errors * standard_error(differences))
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean of independent values; 0 where there is one only."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def kind_below_base(active: Sequence[CaseScore], base: Sequence[CaseScore], accepted: Sequence[CaseScore] = ()) -> str | None:
@@ -147,7 +174,7 @@ def _figures(cases: int, candidate: Sequence[CaseScore], active: Sequence[CaseSc
     return {"cases": cases, "kinds": kinds, "overall": overall}
 
 
-def _problem(figures: Mapping[str, Any], margin: float, accepted: Mapping[str, float]) -> str | None:
+def _problem(figures: Mapping[str, Any], accepted: Mapping[str, float]) -> str | None:
     """Why the candidate must not become active, or None. `accepted`: mean Dice by kind of the version a person chose; {} if none did."""
     for kind, mean in figures["kinds"].items():
         name = _KIND_NAMES.get(kind, kind).capitalize()
@@ -156,8 +183,9 @@ def _problem(figures: Mapping[str, Any], margin: float, accepted: Mapping[str, f
             lower, upper = _told_apart(mean["candidate"], floor)
             whose = f"the untuned base's {upper}" if floor == mean["base"] else f"the {upper} that a person accepted"
             return f"{name} Dice {lower} is below {whose}"
+        margin = figures["margins"][kind]
         if mean["candidate"] < mean["active"] - margin - ROUNDING:
-            return f"{name} Dice {mean['candidate']:.3f} is more than {margin:g} below the active version's {mean['active']:.3f}"
+            return f"{name} Dice {mean['candidate']:.3f} is more than {margin:.2g} below the active version's {mean['active']:.3f}"
     overall = figures["overall"]
     if overall["candidate"] < overall["active"] - ROUNDING:
         lower, upper = _told_apart(overall["candidate"], overall["active"])

@@ -27,7 +27,7 @@ from sam_adapters import atomic
 from sam_adapters.cases import LabelledCase
 from sam_adapters.errors import SettingError
 from sam_adapters.evaluation import CaseScore, evaluate
-from sam_adapters.gate import decide
+from sam_adapters.gate import CHANCE_ERRORS, decide, standard_error
 from sam_adapters.loading import load_adapted
 from sam_adapters.provenance import BASE
 from sam_adapters.registry import Registry
@@ -47,37 +47,39 @@ def _product(candidate: Scores, active: Scores, base: Scores) -> bool:
     return decide(candidate, active, base, margin=MARGIN).verdict == "promoted"
 
 
-def _with_a_person(margin: float) -> Rule:
-    """The product's rule with another margin for each kind of prompt, and a person who says yes to what is left to one."""
-    return lambda candidate, active, base: decide(candidate, active, base, margin=margin).verdict != "rejected"
+def _with_a_person(margin: float = MARGIN, errors: float = CHANCE_ERRORS) -> Rule:
+    """The product's rule with other margins for each kind of prompt, and a person who says yes to what is left to one."""
+    return lambda candidate, active, base: decide(candidate, active, base, margin=margin, errors=errors).verdict != "rejected"
 
 
 def _lenient(errors: float, most: float = MARGIN) -> Rule:
     """The product's rule for a candidate that is thought better by so many standard errors of its mean difference, at most by `most`."""
 
     def rule(candidate: Scores, active: Scores, base: Scores) -> bool:
-        allowed = min(most, errors * standard_error(candidate, active))
+        allowed = min(most, errors * mean_standard_error(candidate, active))
         return _product([replace(score, dice=score.dice + allowed) for score in candidate], active, base)
 
     return rule
 
 
-def standard_error(candidate: Scores, active: Scores) -> float:
+def mean_standard_error(candidate: Scores, active: Scores) -> float:
     """Of the mean difference between two versions over the cases, each case's difference being the mean over its kinds of prompt."""
     before = {(score.case, score.kind): score.dice for score in active}
     differences: dict[str, list[float]] = {}
     for score in candidate:
         differences.setdefault(score.case, []).append(score.dice - before[score.case, score.kind])
     means = [float(np.mean(values)) for values in differences.values()]
-    return float(np.std(means, ddof=1) / np.sqrt(len(means))) if len(means) > 1 else 0.0
+    return standard_error(means)
 
 
 RULES: dict[str, Rule] = {
     "take everything": lambda candidate, active, base: True,
     "the product's: mean not below the active version's": _product,
-    "the same, and a person says yes to what waits": _with_a_person(MARGIN),
-    "the same, and a kind of prompt may fall by .03": _with_a_person(0.03),
-    "the same, and a kind of prompt may fall by .05": _with_a_person(0.05),
+    "the same, and a person says yes to what waits": _with_a_person(),
+    "with a person, a kind of prompt may fall by .01": _with_a_person(errors=0),
+    "with a person, by .03": _with_a_person(0.03, errors=0),
+    "with a person, by .05": _with_a_person(0.05, errors=0),
+    "with a person, by one standard error, .05 at most": _with_a_person(errors=1),
     "half a standard error below is let pass": _lenient(0.5),
     "one standard error below is let pass": _lenient(1.0),
     "a hundredth below is let pass": _lenient(np.inf),

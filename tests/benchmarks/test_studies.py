@@ -38,12 +38,12 @@ STEPS = [
 
 
 def test_standard_error_by_hand() -> None:
-    assert gate_study.standard_error(scores(0.78, 0.81), scores(0.8, 0.8)) == pytest.approx(0.015)
+    assert gate_study.mean_standard_error(scores(0.78, 0.81), scores(0.8, 0.8)) == pytest.approx(0.015)
     two_kinds = [*scores(0.9), CaseScore("case0", "point", 0.5), CaseScore("case1", "box", 0.8), CaseScore("case1", "point", 0.8)]
     before = [CaseScore(one.case, one.kind, 0.8) for one in two_kinds]
     # The cases' means are -.1 and 0.
-    assert gate_study.standard_error(two_kinds, before) == pytest.approx(0.05)
-    assert gate_study.standard_error(scores(0.9), scores(0.8)) == 0
+    assert gate_study.mean_standard_error(two_kinds, before) == pytest.approx(0.05)
+    assert gate_study.mean_standard_error(scores(0.9), scores(0.8)) == 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from sam_adapters import gate
 from sam_adapters.adapters import AdaptedNetwork
 from sam_adapters.evaluation import CaseScore
-from sam_adapters.gate import decide, kind_below_base, run_gate
+from sam_adapters.gate import chance_margin, decide, kind_below_base, run_gate
 from sam_adapters.loading import load_adapted
 from sam_adapters.provenance import BASE, Provenance
 from sam_adapters.registry import Registry
@@ -30,17 +30,23 @@ ACTIVE = scores(box=[0.8, 0.9], point=[0.5, 0.7])
         (ACTIVE, "promoted", "0.725 against 0.725"),
         # box .845 is .005 below, within the margin of .01, and the overall mean is higher
         (scores(box=[0.8, 0.89], point=[0.6, 0.7]), "promoted", ""),
-        # box .83 is .02 below, though the overall mean is higher
-        (scores(box=[0.8, 0.86], point=[0.6, 0.7]), "rejected", "Box Dice 0.830 is more than 0.01 below the active version's 0.850"),
+        # box .83 is .02 below in each case alike, though the overall mean is higher
+        (scores(box=[0.78, 0.88], point=[0.6, 0.7]), "rejected", "Box Dice 0.830 is more than 0.01 below the active version's 0.850"),
+        # box .83 is .02 below too, but by one case of the two: a standard error of .02
+        (scores(box=[0.8, 0.86], point=[0.6, 0.7]), "promoted", ""),
+        # box .79 is .06 below with a standard error of .04: chance is given .05 at most
+        (scores(box=[0.7, 0.88], point=[0.7, 0.9]), "rejected", "Box Dice 0.790 is more than 0.05 below the active version's 0.850"),
         # both kinds within the margin, but the overall mean is lower
         (scores(box=[0.8, 0.89], point=[0.5, 0.69]), "rejected", "over all prompts 0.720 is below the active version's 0.725"),
         # lower by less than three decimals show: the sentence still tells which is larger
         (scores(box=[0.8, 0.8996], point=[0.5, 0.7]), "rejected", "over all prompts 0.7249 is below the active version's 0.7250"),
         (scores(box=[0.6, 0.8], point=[0.9, 0.9]), "rejected", "Box Dice 0.700 is below the untuned base's 0.750"),
         # box .83 is .02 below, but the mean over both kinds rises by .165: a trade, for a person
-        (scores(box=[0.8, 0.86], point=[0.9, 1.0]), "waiting", "0.830 is more than 0.01 below the active version's 0.850, but mean Dice"),
-        # the same gain, but box loses .06
-        (scores(box=[0.78, 0.8], point=[1.0, 1.0]), "rejected", "Box Dice 0.790"),
+        (scores(box=[0.78, 0.88], point=[0.9, 1.0]), "waiting", "0.830 is more than 0.01 below the active version's 0.850, but mean Dice"),
+        # box loses .09, and all together gain .13
+        (scores(box=[0.71, 0.81], point=[0.9, 1.0]), "waiting", "Box Dice 0.760"),
+        # all together gain .12, but box loses .11
+        (scores(box=[0.69, 0.79], point=[0.9, 1.0]), "rejected", "Box Dice 0.740"),
         # one case gets worse, the mean does not
         (scores(box=[0.7, 1.0], point=[0.4, 0.8]), "promoted", ""),
     ],
@@ -62,6 +68,27 @@ def test_the_base_is_a_floor_even_within_the_margin() -> None:
     trade = decide(scores(box=[0.795, 0.795], point=[0.9, 0.9]), active, base)
     assert trade.verdict == "waiting"
     assert "untuned base" in trade.reason
+
+
+def test_what_chance_makes_of_few_cases_by_hand() -> None:
+    active = scores(box=[0.8, 0.8, 0.8, 0.8], point=[0.5] * 4)
+    candidate = scores(box=[0.78, 0.81, 0.8, 0.79], point=[0.4, 0.6, 0.5, 0.5])
+    # box: differences -.02 .01 0 -.01, deviation .012910, error .006455; point: error .040825, twice that is more than .05
+    assert chance_margin(candidate, active, "box") == pytest.approx(0.0129099, abs=1e-6)
+    assert chance_margin(candidate, active, "point") == 0.05
+    assert chance_margin(candidate[:1], active[:1], "box") == 0
+    assert chance_margin(candidate, active, "box", errors=0) == 0
+    figures = decide(candidate, active, active, margin=0.02).figures
+    assert figures["margins"] == pytest.approx({"box": 0.02, "point": 0.05})
+    assert decide(candidate, active, active, margin=0.02, errors=0).figures["margins"] == pytest.approx({"box": 0.02, "point": 0.02})
+
+
+def test_alike_falls_in_many_cases_are_no_chance() -> None:
+    base, active = scores(box=[0.5] * 12, point=[0.5] * 12), scores(box=[0.8] * 12, point=[0.8] * 12)
+    candidate = scores(box=[0.76, 0.78] * 6, point=[0.9] * 12)
+    decision = decide(candidate, active, base)
+    assert decision.verdict == "rejected"
+    assert "Box Dice 0.770 is more than 0.01 below" in decision.reason
 
 
 def test_repeated_promotions_never_end_below_the_base() -> None:
