@@ -11,6 +11,7 @@ MEASUREMENTS = {
     "click": ("benchmarks.click", "How long a click takes, in process and over HTTP, against PyTorch and MONAI Label's way."),
     "clicks-to-accept": ("benchmarks.clicks_to_accept", "Dice after a box and 1, 3, 5 corrective clicks, and clicks to Dice 0.85."),
     "federated": ("benchmarks.federated.command", "FedSCA against local tuning, pooling and published methods, on a folder of hospitals."),
+    "merge": ("benchmarks.federated.merge", "Several results of `bench federated` in one: seeds that ran side by side."),
     "report": ("benchmarks.federated.report", "Tables and plots of what `bench federated` found."),
     "soak": ("benchmarks.soak", "Minutes of mixed traffic on a real server: errors, speed and memory over time."),
 }
