@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu", help="budget (default: cpu, 128 px and subsets)")
     parser.add_argument("--experiment", choices=sorted(EXPERIMENTS), default="main", help="which question (default: main)")
     parser.add_argument("--methods", help=f"instead of the experiment's own, some of {', '.join(METHODS)}; comma-separated")
+    parser.add_argument("--arm", action="append", metavar="NAME", help="only the experiment's arm of this name; can be given several times")
     parser.add_argument("--guest", type=Path, help="one hospital more, of another folder: another organ (experiment guest)")
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
     parser.add_argument("--rounds", type=int, help="instead of the preset's")
@@ -96,7 +97,7 @@ class Run:
         self.base = _configuration(options)
         names = tuple(hospital.name for hospital in self.hospitals)
         methods = tuple(options.methods.split(",")) if options.methods else None
-        self.arms = arms(options.experiment, names, methods)
+        self.arms = _chosen(arms(options.experiment, names, methods), options.arm)
         self.about = {"preset": options.preset, "experiment": options.experiment, "root": options.root.name}
         budget = {"configuration": self.base.to_dict(), "root": self.about["root"], "preset": self.about["preset"], "sites": self._sites()}
         self.known = KnownUnits.read(self.out, budget)
@@ -208,6 +209,18 @@ class Run:
             "train_there": len(hospital.train),
             "test_there": len(hospital.test),
         }
+
+
+def _chosen(found: list[Arm], names: Sequence[str] | None) -> list[Arm]:
+    """The arms of these names; all without names.
+
+    Raises:
+        SettingError: the experiment has no such arm.
+    """
+    if unknown := sorted(set(names or ()) - {arm.name for arm in found}):
+        known = ", ".join(repr(arm.name) for arm in found)
+        raise SettingError(f"There is no arm {', '.join(map(repr, unknown))} in this experiment: expected some of {known}.")
+    return [arm for arm in found if not names or arm.name in names]
 
 
 def _key(arm: Arm, trial: Trial) -> Key:

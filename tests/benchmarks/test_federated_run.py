@@ -166,6 +166,16 @@ def test_an_unknown_method_is_named(hospitals: Path, tmp_path: Path) -> None:
         command.main(arguments(hospitals, tmp_path / "result.json", "--methods", "magic"))
 
 
+def test_some_arms_of_an_experiment(hospitals: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    command.main(arguments(hospitals, out, "--experiment", "small", "--arm", "5 cases at A", "--methods", "base"))
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert list(result["arms"]) == ["5 cases at A"]
+    assert {unit["arm"] for unit in result["units"]} == {"5 cases at A"}
+    with pytest.raises(SystemExit, match="There is no arm '3 cases at A' in this experiment: expected some of '2 cases at A', '5 cases"):
+        command.main(arguments(hospitals, out, "--experiment", "small", "--arm", "3 cases at A"))
+
+
 def test_one_hospital_is_no_federation(tmp_path: Path) -> None:
     make_hospital(tmp_path / "A", 0)
     with pytest.raises(SettingError, match="at least two"):
