@@ -28,7 +28,7 @@ class SiteSettings:
         name: the site's name in the federation.
         base: base network, `litemedsam` or `sam:<folder or hub id>`.
         device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:<n>`.
-        image_size: side in pixels of the square that the network sees; a multiple of 32 from 64 to 1024.
+        image_size: side in pixels of the square that the network sees; a multiple of 8 from 56 to 1024.
         rank: LoRA rank.
         shared_depth: fraction of encoder blocks, from the pixels, whose adapters are shared; 0 < x <= 1.
         label_name: what the segmented structure is called in the app.
@@ -74,9 +74,7 @@ class SiteSettings:
 
     def __post_init__(self) -> None:
         checked_site_name(self.name)
-        _check(
-            self.image_size % 32 == 0 and 64 <= self.image_size <= 1024, "image_size", self.image_size, "a multiple of 32 from 64 to 1024"
-        )
+        _check(self.image_size % 8 == 0 and 56 <= self.image_size <= 1024, "image_size", self.image_size, "a multiple of 8 from 56 to 1024")
         _check(1 <= self.rank <= 64, "rank", self.rank, "1 to 64")
         _check(0 < self.shared_depth <= 1, "shared_depth", self.shared_depth, "above 0, at most 1")
         _check(0 <= self.label_value <= 65535, "label_value", self.label_value, "0 (any) to 65535")

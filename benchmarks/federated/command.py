@@ -1,6 +1,6 @@
 """Does the federation help? Every method on the same hospitals, with the same base, order of cases and budget.
 
-    fedsca bench federated --root DIR --out F.json [--preset cpu|full] [--experiment NAME] [--methods A,B] [--seeds 0,1,2] [--rounds R]
+    fedsca bench federated --root DIR --out F.json [--preset cpu|quick|full] [--experiment NAME] [--methods A,B] [--seeds 0,1,2] [--rounds R]
 
 DIR holds <site>/studies and <site>/split.json. The same command again goes on where it was stopped; finished rounds are kept in the work
 folder. Where that is gone, F.json is enough: methods and seeds that are whole in it are not computed again, and what it has of other
@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, required=True, help="folder of hospitals")
     parser.add_argument("--out", type=Path, required=True, help="result file")
     parser.add_argument("--work", type=Path, help="where finished rounds are kept (default: a folder beside the result, named .work)")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu", help="budget (default: cpu, 128 px and subsets)")
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), default="cpu", help="budget (default: cpu, 128 px and subsets; quick: the same at 56 px)"
+    )
     parser.add_argument("--experiment", choices=sorted(EXPERIMENTS), default="main", help="which question (default: main)")
     parser.add_argument("--methods", help=f"instead of the experiment's own, some of {', '.join(METHODS)}; comma-separated")
     parser.add_argument("--arm", action="append", metavar="NAME", help="only the experiment's arm of this name; can be given several times")

@@ -108,11 +108,11 @@ def skeleton(image_size: int | None = None) -> LiteMedSam:
     """The network without weights (on torch's meta device): its structure, for next to nothing.
 
     Raises:
-        SettingError: image_size is not a multiple of 32 from 64 to 1024.
+        SettingError: image_size is not a multiple of 8 from 56 to 1024.
     """
     size = DEFAULT_IMAGE_SIZE if image_size is None else image_size
-    if size % 32 or not 64 <= size <= 1024:
-        raise SettingError(f"image_size is {size}, expected a multiple of 32 from 64 to 1024.")
+    if size % 8 or not 56 <= size <= 1024:
+        raise SettingError(f"image_size is {size}, expected a multiple of 8 from 56 to 1024.")
     with torch.device("meta"):
         return LiteMedSam(size)
 

@@ -48,7 +48,7 @@ def test_saving_what_is_saved_already_touches_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("conf", "sentence"),
     [
-        ({"image_size": "100"}, "image_size is 100, expected a multiple of 32"),
+        ({"image_size": "100"}, "image_size is 100, expected a multiple of 8"),
         ({"image_size": "big"}, "image_size is 'big', expected a whole number"),
         ({"imagesize": "128"}, "Unknown --conf key 'imagesize'"),
         ({"device": "tpu"}, "device is 'tpu'"),

@@ -12,6 +12,6 @@ def test_a_setting_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
     finally:
         stop(process)
     log = (tmp_path / "server.log").read_text(encoding="utf-8")
-    assert "Cannot start: Setting image_size is 100, expected a multiple of 32 from 64 to 1024." in log
+    assert "Cannot start: Setting image_size is 100, expected a multiple of 8 from 56 to 1024." in log
     assert "Traceback" not in log
     assert not (tmp_path / "site.json").exists()

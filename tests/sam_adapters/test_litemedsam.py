@@ -105,7 +105,7 @@ def test_nothing_before_the_first_block_is_in_the_second_half(network: LiteMedSa
     assert len(network.blocks) == 10
 
 
-@pytest.mark.parametrize("size", [64, 96, 160])
+@pytest.mark.parametrize("size", [56, 64, 96, 160])
 def test_other_image_sizes(size: int) -> None:
     network = load_base("litemedsam", image_size=size)
     with torch.inference_mode():
@@ -118,7 +118,7 @@ def test_other_image_sizes(size: int) -> None:
     assert network.upscale(logits).shape == (1, 1, size, size)
 
 
-@pytest.mark.parametrize("size", [0, 32, 100, 1056, -64])
+@pytest.mark.parametrize("size", [0, 32, 48, 100, 1056, -64])
 def test_unusable_image_sizes_are_refused(size: int) -> None:
     with pytest.raises(SettingError, match=f"image_size is {size}"):
         load_base("litemedsam", image_size=size)
