@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import click_over_http as http
-from benchmarks.click_in_process import in_process
+from benchmarks.click_in_process import OWN, PLAIN, in_process
 from benchmarks.label_server import label_server
 from benchmarks.machine import machine
 from benchmarks.timing import Timing
@@ -140,13 +140,10 @@ def _ratios(timings: Sequence[Timing]) -> dict[str, float]:
     )
     whole = next(timing for name, timing in by_name.items() if name.startswith("MONAI Label's way"))
     ratios = {"MONAI Label's way / warm click over HTTP": whole.percentile(50) / by_name["HTTP: warm click"].percentile(50)}
-    if engine:
-        ratios["eager torch / engine, cold slice"] = by_name["eager torch: cold slice"].percentile(50) / by_name[
-            f"{engine}: cold slice"
-        ].percentile(50)
-        ratios["eager torch / engine, warm click"] = by_name["eager torch: warm click"].percentile(50) / by_name[
-            f"{engine}: warm click"
-        ].percentile(50)
+    for torch_name in (PLAIN, OWN) if engine else ():
+        for what in ("cold slice", "warm click"):
+            if slower := by_name.get(f"{torch_name}: {what}"):
+                ratios[f"{torch_name} / engine, {what}"] = slower.percentile(50) / by_name[f"{engine}: {what}"].percentile(50)
     if "HTTP: warm click during a tuning" in by_name:
         during, before = by_name["HTTP: warm click during a tuning"], by_name["HTTP: warm click, before the tuning"]
         ratios["warm click, with / without a tuning, p95"] = during.percentile(95) / before.percentile(95)

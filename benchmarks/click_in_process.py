@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.clicks import Click, spread_clicks
+from benchmarks.published_encoder import as_published
 from benchmarks.timing import Timing, measure
+from sam_adapters.bases.litemedsam import LiteMedSam
 from sam_adapters.images import MedicalImage
 from sam_adapters.loading import load_segmenter
 from sam_adapters.openvino_runner import OpenVinoRunner, openvino_installed
@@ -14,9 +16,14 @@ from sam_adapters.prompts import put_slice, take_slice
 from sam_adapters.segmenter import Segmenter
 from sam_adapters.settings import SiteSettings
 
+PLAIN = "plain eager torch"
+"""The network as published."""
+OWN = "the product's torch"
+"""What answers where there is no OpenVINO: the same network, folded and channels last."""
+
 
 def in_process(image: MedicalImage, settings: SiteSettings, *, cold: int, warm: int, whole: int) -> list[Timing]:
-    """Time eager PyTorch and the CPU engine, cold and warm, and MONAI Label's way.
+    """Time eager PyTorch (the network as published, and the product's own), the CPU engine, and MONAI Label's way.
 
     Args:
         cold: slices that are clicked on for the first time.
@@ -25,7 +32,12 @@ def in_process(image: MedicalImage, settings: SiteSettings, *, cold: int, warm: 
     """
     segmenter = load_segmenter(replace(settings, device="auto"), None, "base")
     clicks = spread_clicks(image, max(cold, whole), seed=1)
-    timings = _cold_and_warm("eager torch", segmenter, image, clicks[:cold], warm)
+    timings = []
+    network = segmenter.adapted.network
+    if isinstance(network, LiteMedSam) and segmenter.device.type == "cpu":
+        with as_published(network.image_encoder):
+            timings += _cold_and_warm(PLAIN, segmenter, image, clicks[:cold], warm)
+    timings += _cold_and_warm(OWN, segmenter, image, clicks[:cold], warm)
     timings.append(
         measure(
             "MONAI Label's way, in process: re-encode, whole volume", clicks[:whole], lambda click: _whole_volume(segmenter, image, click)

@@ -1,6 +1,6 @@
 """Does the federation help? Every method on the same hospitals, with the same base, order of cases and budget.
 
-    fedsca bench federated --root DIR --out F.json [--preset cpu|quick|full] [--experiment NAME] [--methods A,B] [--seeds 0,1,2] [--rounds R]
+    fedsca bench federated --root DIR --out F.json [--preset cpu|quick|full] [--experiment NAME] [--methods A,B] [--seeds 0,1,2]
 
 DIR holds <site>/studies and <site>/split.json. The same command again goes on where it was stopped; finished rounds are kept in the work
 folder. Where that is gone, F.json is enough: methods and seeds that are whole in it are not computed again, and what it has of other

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import clicks_to_accept, soak
 from benchmarks.clicks import Click, spread_clicks
+from benchmarks.published_encoder import as_published
 from benchmarks.timing import Timing
+from sam_adapters.bases.tiny_vit import ConvNorm, TinyViT
 from sam_adapters.geometry import Geometry
 from sam_adapters.images import MedicalImage
 from sam_adapters.loading import load_segmenter
@@ -63,3 +66,23 @@ def test_half_a_minute_of_mixed_traffic(tmp_path: Path) -> None:
     sizes = [size for _, size in record.memory]
     assert max(sizes) - sizes[len(sizes) // 4] < bound
     assert status["labels"]["train"] + status["labels"]["validation"] == len(record.saved)
+
+
+def test_the_encoder_as_published_computes_the_same_and_only_within_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    encoder = TinyViT().eval()
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias)
+            torch.nn.init.normal_(module.running_mean)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    pixels = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = encoder(pixels)
+        with monkeypatch.context() as forbidden, as_published(encoder):
+            forbidden.setattr(ConvNorm, "forward", None)  # within the block nothing is folded
+            plain = encoder(pixels)
+        again = encoder(pixels)
+    torch.testing.assert_close(plain, expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(again, expected)
