@@ -26,6 +26,7 @@ from benchmarks.federated.statistics import (
     last_rounds,
     spread,
 )
+from benchmarks.federated.variations import variations
 from sam_adapters.errors import FedscaError
 
 NAMES = {
@@ -120,6 +121,7 @@ def merged(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def markdown(result: Mapping[str, Any]) -> str:
     """Every table."""
     parts = [f"# {result['root']}, preset {result['preset']}\n", _about(result)]
+    parts += [_variations(result, kind) for kind in result["configuration"]["kinds"]]
     for arm in dict.fromkeys(unit["arm"] for unit in result["units"]):
         parts.append(f"\n## {arm}\n")
         kinds = result["configuration"]["kinds"]
@@ -157,6 +159,32 @@ def methods_of(units: Iterable[Unit], arm: str) -> list[str]:
     """Methods of an arm, in the tables' order."""
     there = {unit["method"] for unit in units if unit["arm"] == arm}
     return [method for method in NAMES if method in there]
+
+
+def _variations(result: Mapping[str, Any], kind: str) -> str:
+    """Every arm and method in one table; nothing where there is one arm."""
+    lines = []
+    for one in variations(result, kind, methods_of):
+        mean = f"{one.mean:.3f} ± {one.deviation:.3f}" if one.seeds > 1 else f"{one.mean:.3f}"
+        usual = ["", ""] if one.unvaried is None else [f"{one.unvaried.difference:+.3f}", f"{one.unvaried.permutation:.2f}"]
+        odd = "" if one.odd is None else f"{one.odd[1]:+.3f} ({one.odd[0]})"
+        lines.append(table_row([one.arm, NAMES[one.method], mean, str(one.seeds), *usual, odd, f"{one.kilobytes:.0f}"]))
+    if not lines:
+        return ""
+    head = [
+        "variation",
+        "method",
+        "mean of sites",
+        "seeds",
+        "against nothing varied",
+        "p (permutation)",
+        "the odd site - local",
+        "kB a site and round",
+    ]
+    return (
+        "\n".join([f"\n## All variations, Dice, {KIND_NAMES[kind]}\n", table_row(head), table_row(["---", "---", *["---:"] * 6]), *lines])
+        + "\n"
+    )
 
 
 def _scores_table(result: Mapping[str, Any], arm: str, kind: str, metric: str) -> str:

@@ -100,6 +100,20 @@ def test_tables_say_what_the_units_say(result: dict[str, Any]) -> None:
     assert [one["round"] for one in last_rounds(result["units"], "main", "local")] == [2, 2]
 
 
+def test_variations_stand_in_one_table_beside_what_is_usual(result: dict[str, Any]) -> None:
+    assert "All variations" not in markdown(result), "one arm is no variation"
+    varied = {"few": {"fedsca": 0.77, "local": 0.6}, "rank 2": {"fedsca": 0.83}}
+    result["arms"] |= {"few": {"small_site": "B", "small_cases": 2}, "rank 2": {"rank": 2}}
+    for arm, methods in varied.items():
+        result["units"] += [{**unit(method, seed, 2, dice), "arm": arm} for method, dice in methods.items() for seed in (0, 1)]
+    lines = markdown(result).splitlines()
+    assert "| main | local only | 0.700 ± 0.000 | 2 |  |  |  | 3 |" in lines
+    # Four pairs, each -.03: of 16 patterns of signs two are as far from 0, so p = .125. At B .17 more than alone.
+    assert "| few | **FedSCA**, without gate | 0.770 ± 0.000 | 2 | -0.030 | 0.12 | +0.170 (B) | 3 |" in lines
+    assert "| few | local only | 0.600 ± 0.000 | 2 | -0.100 | 0.12 |  | 3 |" in lines
+    assert "| rank 2 | **FedSCA**, without gate | 0.830 ± 0.000 | 2 | +0.030 | 0.12 |  | 3 |" in lines
+
+
 def test_how_steady_and_how_soon(result: dict[str, Any]) -> None:
     units = copy.deepcopy(result["units"])
     for one in units:
