@@ -61,6 +61,7 @@ def first_click_after_opening(viewer: Viewer, count: int, open_seconds: float = 
         shown = click.index + (-3, 2, 0, 1, -1)[number % 5]
         viewer.server.post("/fedsca/prefetch", {"image": viewer.case, "axis": "k", "index": shown, "viewer": "opening"})
         time.sleep(open_seconds)
+        viewer.server.session.close()  # plain MONAI Label closes a connection after 5 idle seconds: it might be just then
         times.append(elapsed(lambda click=click: viewer.click(click)))
         viewer.server.session.delete(viewer.server.address + "/fedsca/prefetch", params={"viewer": "opening"}, timeout=60)
     return Timing(f"HTTP: first click, case open for {open_seconds:g} s", tuple(times))

@@ -31,6 +31,8 @@ HEADERS = [
 """On every reply. No Strict-Transport-Security: it would hold for every other port of the machine too."""
 
 GRACE_SECONDS = 10
+KEEP_ALIVE_SECONDS = 75
+"""An idle connection stays open: with uvicorn's 5 s a click after a pause of just that could meet a connection that is being closed."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -135,6 +137,7 @@ def run(options: ServeOptions, folder: Path) -> int:
         headers=HEADERS,
         ssl_certfile=options.tls[0] if options.tls else None,
         ssl_keyfile=options.tls[1] if options.tls else None,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     return 0

@@ -61,7 +61,7 @@ class SiteSettings:
     tune_minimum: int = 3
     tune_steps: int = 24
     batch_size: int = 2
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     seed: int = 0
     bf16: bool = False
     tune_kinds: tuple[PromptKind, ...] = PROMPT_KINDS

@@ -56,7 +56,7 @@ class TuningSettings:
 
     steps: int
     batch_size: int = 2
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     seed: int = 0
     prompt_kinds: tuple[PromptKind, ...] = PROMPT_KINDS
     label_value: int = 0

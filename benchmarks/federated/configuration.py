@@ -38,7 +38,7 @@ class Configuration:
     rounds: int = 3
     steps: int = 24
     batch_size: int = 2
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     image_size: int = 128
     rank: int = 8
     shared_depth: float = 0.5

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monailabel_app.door_settings import DoorSettings, Limits
-from monailabel_app.serve import environment, open_site, refuse_forgotten_login, require_free
+from monailabel_app.serve import environment, open_site, refuse_forgotten_login, require_free, run
 from monailabel_app.serve_options import parsed
 from sam_adapters.errors import FedscaError, SettingError
 from sam_adapters.login.user_file import UserFile
@@ -124,6 +124,13 @@ def test_remote_studies_need_a_site(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="need --site"):
         open_site(parsed(remote))
     assert open_site(parsed([*remote, "--site", str(tmp_path / "site")])).root == tmp_path / "site"
+
+
+def test_a_click_after_a_pause_finds_its_connection_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+    monkeypatch.setattr("uvicorn.run", lambda application, **settings: asked.update(settings))
+    assert run(parsed(STUDIES), tmp_path) == 0
+    assert (asked["host"], asked["timeout_keep_alive"]) == ("127.0.0.1", 75)
 
 
 def test_a_port_that_is_taken_is_told() -> None:
