@@ -17,7 +17,8 @@ def load_base(spec: str, *, image_size: int | None = None) -> PromptableNetwork:
 
     Args:
         spec: `litemedsam` or `sam:<folder or hub id>`.
-        image_size: side of the square input in pixels, a multiple of 8 from 56 to 1024; None takes the base's own.
+        image_size: side of the square input in pixels, a multiple of 8 from 56 to 1024 (for `sam:` of 32 and of
+            its patches, from 64); None takes the base's own.
 
     Raises:
         SettingError: an unknown base or an unusable image size.

@@ -102,6 +102,8 @@ def test_tables_say_what_the_units_say(result: dict[str, Any]) -> None:
 
 def test_variations_stand_in_one_table_beside_what_is_usual(result: dict[str, Any]) -> None:
     assert "All variations" not in markdown(result), "one arm is no variation"
+    alone = {**result, "units": [{**one, "arm": "A inverted"} for one in result["units"]], "arms": {"A inverted": {"inverted_site": "A"}}}
+    assert "All variations" not in markdown(alone), "whatever its name"
     varied = {"few": {"fedsca": 0.77, "local": 0.6}, "rank 2": {"fedsca": 0.83}}
     result["arms"] |= {"few": {"small_site": "B", "small_cases": 2}, "rank 2": {"rank": 2}}
     for arm, methods in varied.items():
