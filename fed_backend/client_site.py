@@ -252,7 +252,7 @@ def note_refusal(member: Member, info: RoundInfo, reason: str) -> None:
 def site_schema(member: Member) -> AdapterSchema:
     """The adapter layout that follows from this site's settings; the first call starts torch, later ones read <site>/work/schema.json."""
     settings = member.settings
-    return cached_schema(member.site.work / SCHEMA_FILE, settings.base, settings.rank, settings.shared_depth)
+    return cached_schema(member.site.work / SCHEMA_FILE, settings)
 
 
 def agreed_schema(member: Member, info: RoundInfo) -> AdapterSchema:
@@ -268,8 +268,8 @@ def agreed_schema(member: Member, info: RoundInfo) -> AdapterSchema:
         )
     if schema.id != info.schema:
         raise RoundError(
-            f"This site's adapters have layout {schema.id} (rank {settings.rank}, shared depth {settings.shared_depth}), the federation's "
-            f"{info.schema}: set rank and shared_depth in {member.site.settings_file.name} to what the federation agreed on."
+            f"This site's adapters have layout {schema.id} ({schema.layout}), the federation's {info.schema}: "
+            f"set rank, shared_depth and shared_decoder in {member.site.settings_file.name} to what the federation agreed on."
         )
     return schema
 

@@ -29,6 +29,7 @@ class FederationSettings:
         base: base network that every site must use, `litemedsam` or `sam:<folder or hub id>`.
         rank: LoRA rank.
         shared_depth: fraction of encoder blocks, from the pixels, whose adapters travel.
+        shared_decoder: whether the adapters of the decoder's attention travel too.
         min_sites: quorum; with fewer sites a round is skipped, with the reason written down.
         expected_sites: how many sites to wait for while joining; 0 means just the quorum.
         join_seconds: wait for that many sites; then the round goes on with those present, if they are a quorum.
@@ -50,6 +51,7 @@ class FederationSettings:
     base: str = "litemedsam"
     rank: int = 8
     shared_depth: float = 0.5
+    shared_decoder: bool = False
     min_sites: int = 2
     expected_sites: int = 0
     join_seconds: float = 60.0

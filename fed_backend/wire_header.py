@@ -167,8 +167,8 @@ def check_layout(kind: Kind, header: Mapping[str, Any], schema: AdapterSchema) -
         )
     if header["schema"] != schema.id:
         raise SchemaMismatchError(
-            f"The {kind} has adapter layout {header['schema']}, this side's is {schema.id} (rank {schema.rank}, shared depth "
-            f"{schema.shared_depth}, {schema.size} values): use the same settings at all sites."
+            f"The {kind} has adapter layout {header['schema']}, this side's is {schema.id} ({schema.layout}, "
+            f"{schema.size} values): use the same settings at all sites."
         )
 
 

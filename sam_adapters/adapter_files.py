@@ -135,7 +135,7 @@ def check_schema(found: AdapterSchema, expected: AdapterSchema, folder: Path) ->
     """Raise AdapterError, saying what differs, if an adapter in `folder` has another schema than expected."""
     if found == expected:
         return
-    for name in ("base", "rank", "shared_depth"):
+    for name in ("base", "rank", "shared_depth", "shared_decoder"):
         if getattr(found, name) != getattr(expected, name):
             raise AdapterError(
                 f"Adapter {folder} has {name} {getattr(found, name)}, expected {getattr(expected, name)}: it belongs to another set-up."

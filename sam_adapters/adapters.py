@@ -2,8 +2,9 @@
 
 The encoder's transformer blocks nearest the pixels carry the *shared* adapters: their down-projections A are frozen, with orthonormal
 rows, the same at every site (`frozen_projection`), and only B is trained and sent. A module's weight change is then B A, linear in B:
-averaging the B of several sites averages their models exactly. All other adapters, in the remaining blocks and in the decoder's
-attention, are *local*: both factors are trained, and they never leave the site. alpha equals the rank, so PEFT's scaling is 1.
+averaging the B of several sites averages their models exactly. The adapters of the decoder's attention are shared in the same way where
+`shared_decoder` says so. All others are *local*: both factors are trained, and they never leave the site. alpha equals the rank, so
+PEFT's scaling is 1.
 
 Nothing here takes a lock: `segmenter.Segmenter` and the tuning loop each own their network.
 """
@@ -40,10 +41,12 @@ class AdapterSettings:
     Attributes:
         rank: LoRA rank r; alpha = r.
         shared_depth: fraction of encoder blocks, counted from the pixels, that is shared; at least one block is.
+        shared_decoder: whether the decoder's attention is shared too.
     """
 
     rank: int = 8
     shared_depth: float = 0.5
+    shared_decoder: bool = False
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -264,14 +267,14 @@ def adapted_modules(network: PromptableNetwork, settings: AdapterSettings) -> tu
         for target in network.encoder_targets:
             paths = [path for path in inside if path.split(".")[-1] == target]
             found += [_module(f"{block}.{path}", inside[path], shared=block in shared) for path in paths]
-    found += [_module(path, network.get_submodule(path), shared=False) for path in network.decoder_attention]
+    found += [_module(path, network.get_submodule(path), shared=settings.shared_decoder) for path in network.decoder_attention]
     return tuple(found)
 
 
 def schema_of(network: PromptableNetwork, modules: tuple[AdaptedModule, ...], settings: AdapterSettings) -> AdapterSchema:
     """The layout of the shared part: the B of the shared modules, in their order."""
     tensors = tuple(TensorSpec(module.b_name, (module.out_features, settings.rank)) for module in modules if module.shared)
-    return AdapterSchema(network.sha256, settings.rank, settings.shared_depth, tensors)
+    return AdapterSchema(network.sha256, settings.rank, settings.shared_depth, tensors, settings.shared_decoder)
 
 
 def initial_tensors(base_sha256: str, modules: tuple[AdaptedModule, ...], settings: AdapterSettings, seed: int) -> Tensors:

@@ -24,7 +24,7 @@ from sam_adapters.settings import SiteSettings
 
 def adapter_settings(settings: SiteSettings) -> AdapterSettings:
     """The adapter part of a site's settings."""
-    return AdapterSettings(rank=settings.rank, shared_depth=settings.shared_depth)
+    return AdapterSettings(settings.rank, settings.shared_depth, settings.shared_decoder)
 
 
 def load_adapted(settings: SiteSettings, adapter_folder: Path | None = None) -> AdaptedNetwork:

@@ -1,6 +1,7 @@
 """What the shared part of an adapter consists of, and the part itself as plain arrays. numpy only: no torch.
 
-The *shared* adapters are the up-projections B of the LoRA modules in the encoder blocks nearest the pixels. Their down-projections A
+The *shared* adapters are the up-projections B of the LoRA modules in the encoder blocks nearest the pixels, and in the decoder's attention
+where a federation says so. Their down-projections A
 are frozen and the same at every site (see `frozen_projection`), so the weight change of a module is linear in B and averaging B averages
 the models exactly.
 """
@@ -10,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +43,20 @@ class AdapterSchema:
         rank: LoRA rank r; the scaling alpha / r is 1.
         shared_depth: fraction of encoder blocks, counted from the pixels, that is shared; 0 < shared_depth <= 1.
         tensors: the shared tensors in the fixed order in which `AdapterState.to_vector` lays them out.
+        shared_decoder: whether the decoder's attention is shared too.
     """
 
     base: str
     rank: int
     shared_depth: float
     tensors: tuple[TensorSpec, ...]
+    shared_decoder: bool = False
+
+    @property
+    def layout(self) -> str:
+        """What decides about the layout besides the base, for people."""
+        decoder = ", the decoder's too" if self.shared_decoder else ""
+        return f"rank {self.rank}, shared depth {self.shared_depth}{decoder}"
 
     @property
     def size(self) -> int:
@@ -59,14 +69,16 @@ class AdapterSchema:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces."""
-        value = {
+        """Canonical JSON: sorted keys, no spaces. A decoder that is not shared is not mentioned: older layouts keep their id."""
+        value: dict[str, Any] = {
             "version": SCHEMA_VERSION,
             "base": self.base,
             "rank": self.rank,
             "shared_depth": self.shared_depth,
             "tensors": [[spec.name, list(spec.shape)] for spec in self.tensors],
         }
+        if self.shared_decoder:
+            value["shared_decoder"] = True
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
@@ -84,7 +96,10 @@ class AdapterSchema:
                     "update the older side of the federation."
                 )
             tensors = tuple(TensorSpec(str(name), (int(shape[0]), int(shape[1]))) for name, shape in value["tensors"])
-            return cls(str(value["base"]), int(value["rank"]), float(value["shared_depth"]), tensors)
+            decoder = value.get("shared_decoder", False)
+            if not isinstance(decoder, bool):
+                raise AdapterError(f"Not an adapter schema: shared_decoder is {decoder!r}, expected true or false.")
+            return cls(str(value["base"]), int(value["rank"]), float(value["shared_depth"]), tensors, decoder)
         except (KeyError, TypeError, IndexError, ValueError) as error:
             if isinstance(error, AdapterError):
                 raise

@@ -31,6 +31,7 @@ class SiteSettings:
         image_size: side in pixels of the square that the network sees; a multiple of 8 from 56 to 1024.
         rank: LoRA rank.
         shared_depth: fraction of encoder blocks, from the pixels, whose adapters are shared; 0 < x <= 1.
+        shared_decoder: whether the adapters in the decoder's attention are shared too.
         label_name: what the segmented structure is called in the app.
         label_value: label value that is the target; 0 means any value above 0.
         tune_after: newly labelled training cases that trigger a local tuning; 0 switches automatic tuning off.
@@ -55,6 +56,7 @@ class SiteSettings:
     image_size: int = 256
     rank: int = 8
     shared_depth: float = 0.5
+    shared_decoder: bool = False
     label_name: str = "target"
     label_value: int = 0
     tune_after: int = 4

@@ -16,7 +16,7 @@ class Configuration:
     Attributes:
         rounds: federated rounds.
         steps: optimiser steps of each site in each round.
-        batch_size, learning_rate, image_size, rank, shared_depth: as in a site's settings.
+        batch_size, learning_rate, image_size, rank, shared_depth, shared_decoder: as in a site's settings.
         kinds: kinds of prompt that are trained, gated and tested, some of box, point, none.
         train_cases, validation_cases, test_cases: cases of a site at most; 0 for all.
         test_slices: largest slices of a test case that are scored; 0 for all with target.
@@ -42,6 +42,7 @@ class Configuration:
     image_size: int = 128
     rank: int = 8
     shared_depth: float = 0.5
+    shared_decoder: bool = False
     kinds: tuple[str, ...] = ("box", "point", "none")
     train_cases: int = 12
     validation_cases: int = 4

@@ -59,7 +59,7 @@ class Published:
     Attributes:
         combine: (tuned folders, cases, folders to write) -> what travelled.
         proximal: whether the tuning is pulled back to its start.
-        shared_depth: instead of the configuration's.
+        shared_depth: of the encoder alone, instead of the configuration's depth and decoder.
         norms: whether layer norms are trained, and stay at the site.
         memory: whether `combine` needs to know the sites' folders of the round before, as `before`.
     """
@@ -260,6 +260,7 @@ class Trial:
             federation="benchmark",
             rank=wanted.rank,
             shared_depth=wanted.shared_depth,
+            shared_decoder=wanted.shared_decoder,
             min_sites=sites,
             probe_every=wanted.probe_every,
             caution=wanted.caution,

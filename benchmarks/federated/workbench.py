@@ -51,7 +51,7 @@ class Workbench:
 
     def network(self, settings: SiteSettings, folder: Path | None) -> AdaptedNetwork:
         """The network with the adapters of `folder`. There is one for each layout and seed, and the next call changes it."""
-        key = json.dumps([settings.base, settings.image_size, settings.rank, settings.shared_depth, settings.seed])
+        key = json.dumps([settings.base, settings.image_size, settings.rank, settings.shared_depth, settings.shared_decoder, settings.seed])
         if key not in self._networks:
             self._networks = {key: load_adapted(settings)}
         return with_adapters(self._networks[key], folder)
@@ -183,7 +183,8 @@ def _digest(folder: Path | None) -> str:
 
 def _layout(settings: SiteSettings) -> list[Any]:
     device = resolve_device(settings.device).type
-    return [settings.base, settings.image_size, settings.rank, settings.shared_depth, settings.seed, settings.window, device]
+    decoder = ["decoder"] if settings.shared_decoder else []  # kept results of before this setting stay valid
+    return [settings.base, settings.image_size, settings.rank, settings.shared_depth, settings.seed, settings.window, device, *decoder]
 
 
 def _named(cases: Sequence[LabelledCase]) -> list[list[str]]:
@@ -202,6 +203,7 @@ def site_settings(configuration: Configuration, name: str, seed: int, *, shared_
         image_size=configuration.image_size,
         rank=configuration.rank,
         shared_depth=configuration.shared_depth if shared_depth is None else shared_depth,
+        shared_decoder=configuration.shared_decoder and shared_depth is None,
         label_value=configuration.label_value,
         tune_steps=configuration.steps,
         batch_size=configuration.batch_size,

@@ -43,6 +43,7 @@ def start(
     base: str | None = typer.Option(None, help="Base network that every site must use: litemedsam or sam:<folder or hub id>."),
     rank: int | None = typer.Option(None, help="LoRA rank that every site must use."),
     shared_depth: float | None = typer.Option(None, help="Fraction of encoder blocks, from the pixels, whose adapters travel."),
+    shared_decoder: bool | None = typer.Option(None, help="Whether the adapters of the decoder's attention travel too."),
     min_sites: int | None = typer.Option(None, help="Quorum: with fewer sites a round is skipped, with the reason written down."),
     expected_sites: int | None = typer.Option(None, help="Sites to wait for before a round starts; 0 means just the quorum."),
     join_seconds: float | None = typer.Option(None, help="How long to wait for them."),
@@ -74,8 +75,8 @@ def start(
     schedule and the operator's page, each started again when it ends. Everything stands in the file then; no other option is needed.
 
     Without one it is Flower's SuperLink alone, and rounds run with `fedsca server run-round`. What is given about the federation is kept
-    in <state>/federation.json; what is not given stays as it was, or takes its default. Base, rank and shared depth are fixed once the
-    first round has run. Without TLS files the server listens on this machine only and believes every site's own name: good for trying
+    in <state>/federation.json; what is not given stays as it was, or takes its default. Base, rank and what is shared are fixed once
+    the first round has run. Without TLS files the server listens on this machine only and believes every site's own name: good for trying
     things out, not for hospitals. After `fedsca server init` its certificate is used and only approved sites are let in.
     """
     agreement = {
@@ -83,6 +84,7 @@ def start(
         "base": base,
         "rank": rank,
         "shared_depth": shared_depth,
+        "shared_decoder": shared_decoder,
         "min_sites": min_sites,
         "expected_sites": expected_sites,
         "join_seconds": join_seconds,
@@ -125,7 +127,7 @@ def _superlink_alone(
         host=host, port=port, database=state / "superlink.sqlite", tls=tls, node_authentication=node_authentication
     )
     settings = save_settings(state, agreement)
-    cached_schema(state / SCHEMA_FILE, settings.base, settings.rank, settings.shared_depth)  # a wrong base is found here
+    cached_schema(state / SCHEMA_FILE, settings)  # a wrong base is found here
     reached_at = launch.reached_at(host)
     if launch.answers(reached_at, port):
         raise LaunchError(f"Something listens on {reached_at}:{port} already: stop it, or choose another --port.")

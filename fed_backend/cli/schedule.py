@@ -144,7 +144,7 @@ def supervised(configuration: "Configuration") -> tuple[list[str], dict[str, str
     state, settings = configuration.state, configuration.settings
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     server_plan(configuration)
-    schema = cached_schema(state / SCHEMA_FILE, settings.base, settings.rank, settings.shared_depth)
+    schema = cached_schema(state / SCHEMA_FILE, settings)
     server_state_file.load_or_new(state / STATE_FILE, schema)
     return [sys.executable, "-m", "fed_backend.schedule.supervisor", str(configuration.path.resolve())], dict(os.environ)
 

@@ -23,7 +23,7 @@ from fed_backend.errors import EnrolmentError
 from fed_backend.run_config import FEDERATION_FILE, FederationSettings
 from sam_adapters.provenance import utc_now
 
-AGREED = ("base", "rank", "shared_depth")
+AGREED = ("base", "rank", "shared_depth", "shared_decoder")
 LATER = "The SuperLink is down: it is told when it starts."
 _CERTIFICATE_BEGIN = "-----BEGIN CERTIFICATE-----"
 

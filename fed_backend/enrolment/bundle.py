@@ -39,7 +39,7 @@ class Bundle:
         address: HOST:PORT of the server.
         authority: PEM certificate of the authority, which signs bundles.
         roots: PEM certificates that the server's certificate is checked with: the authority's or the hospital's own.
-        settings: base, rank and shared_depth that all sites share.
+        settings: base, rank, shared_depth and shared_decoder that all sites share.
         policy: a site policy that the operator proposes; the site decides. None: no proposal.
     """
 

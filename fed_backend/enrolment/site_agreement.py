@@ -16,7 +16,9 @@ from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
 
 POLICY_FILE, PROPOSAL_FILE = "policy.json", "policy-proposed.json"
-AGREED: Mapping[str, type[Any]] = {"base": str, "rank": int, "shared_depth": float}
+AGREED: Mapping[str, type[Any]] = {"base": str, "rank": int, "shared_depth": float, "shared_decoder": bool}
+OLDER: Mapping[str, Any] = {"shared_decoder": False}
+"""What a bundle means that lacks a setting, because it was made before there was one."""
 
 
 def adopt_settings(root: Path, bundle: Bundle) -> list[str]:
@@ -54,10 +56,10 @@ def adopt_proposed_policy(root: Path, bundle: Bundle, *, wanted: bool) -> list[s
 def _agreed(bundle: Bundle) -> dict[str, Any]:
     agreed = {}
     for key, kind in AGREED.items():
-        value = bundle.settings.get(key)
+        value = bundle.settings.get(key, OLDER.get(key))
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
             raise EnrolmentError(f"The bundle's setting {key} is {value!r}, expected a {kind.__name__}: ask the operator for a new bundle.")
         agreed[key] = value
     return agreed

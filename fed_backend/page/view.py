@@ -35,6 +35,7 @@ SETTING_WORDS = {
     "base": "base network",
     "rank": "adapter rank",
     "shared_depth": "share of encoder blocks that travel",
+    "shared_decoder": "the decoder's adapters travel too",
     "min_sites": "quorum (sites)",
     "expected_sites": "sites to wait for",
     "join_seconds": "patience: joining (s)",

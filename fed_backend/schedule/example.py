@@ -9,7 +9,7 @@ _WIDTH = 110
 _HEAD = """
 FedSCA Label: a federation's server. After a change: fedsca server check-config, then start the server again.
 A key that is left out takes its default. What is agreed with the sites is told to them in bundles (fedsca server bundle).
-Base, rank and shared_depth are fixed once the first round has run.
+Base, rank, shared_depth and shared_decoder are fixed once the first round has run.
 """
 _SECTIONS = {
     "federation": "What every site agrees to.",

@@ -84,12 +84,12 @@ def test_a_site_with_other_settings_is_told_so_and_the_others_go_on(tmp_path: Pa
     assert {name: verdict["verdict"] for name, verdict in report["verdicts"].items()} == {"A": "unchanged", "B": "unchanged"}
     refusals = {refusal["site"]: refusal for refusal in report["refusals"]}
     assert refusals["C"]["phase"] == "update"
-    assert "set rank and shared_depth" in refusals["C"]["reason"]
+    assert "set rank, shared_depth and shared_decoder" in refusals["C"]["reason"]
     assert "fewer than two patients" in refusals["A"]["reason"]
     with Registry(sites[2]) as registry:
         (record,) = registry.rounds()
     assert record.decision == "refused"
-    assert "set rank and shared_depth" in (record.reason or "")
+    assert "set rank, shared_depth and shared_decoder" in (record.reason or "")
 
 
 def test_a_site_directory_that_is_gone_does_not_stop_the_round(tmp_path: Path) -> None:

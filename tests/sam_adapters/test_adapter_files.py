@@ -105,6 +105,7 @@ def test_values_that_are_not_finite_are_neither_written_nor_read(value: float, v
         (AdapterSchema("cd" * 32, 2, 0.5, SCHEMA.tensors), "has base abab"),
         (AdapterSchema(SCHEMA.base, 4, 0.5, SCHEMA.tensors), "has rank 2, expected 4"),
         (AdapterSchema(SCHEMA.base, 2, 1.0, SCHEMA.tensors), "has shared_depth 0.5, expected 1.0"),
+        (AdapterSchema(SCHEMA.base, 2, 0.5, SCHEMA.tensors, shared_decoder=True), "has shared_decoder False, expected True"),
         (AdapterSchema(SCHEMA.base, 2, 0.5, SCHEMA.tensors[:1]), "other shared tensors"),
     ],
 )

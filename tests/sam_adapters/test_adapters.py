@@ -11,7 +11,7 @@ from sam_adapters.adapters import AdaptedNetwork, AdapterSettings, adapter_schem
 from sam_adapters.bases import load_base
 from sam_adapters.errors import AdapterError, SettingError
 from sam_adapters.frozen_projection import frozen_projection
-from sam_adapters.schema import AdapterState
+from sam_adapters.schema import AdapterSchema, AdapterState
 
 SIZE = 64
 PIXELS = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(11))
@@ -66,6 +66,31 @@ def test_schema_is_known_without_the_weights_and_at_any_size(adapted: AdaptedNet
     assert adapter_schema("litemedsam") == adapted.schema
     assert adapter_schema("litemedsam", AdapterSettings(), 256).id == adapted.schema.id
     assert adapter_schema("litemedsam", AdapterSettings(rank=4)).id != adapted.schema.id
+
+
+def test_the_decoder_can_be_shared_too(adapted: AdaptedNetwork) -> None:
+    schema = adapter_schema("litemedsam", AdapterSettings(shared_decoder=True))
+    encoder, decoder = schema.tensors[:20], schema.tensors[20:]
+    assert encoder == adapted.schema.tensors
+    assert len(decoder) == 28
+    assert all("decoder" in spec.name for spec in decoder)
+    assert schema.id != adapted.schema.id
+    assert AdapterSchema.from_json(schema.to_json()) == schema
+    assert schema.layout == "rank 8, shared depth 0.5, the decoder's too"
+
+
+def test_a_layout_without_the_decoder_has_the_id_it_always_had(adapted: AdaptedNetwork) -> None:
+    assert "decoder" not in json.loads(adapted.schema.to_json())
+    assert adapted.schema.id == "cd423e9d9b64ef39"
+
+
+def test_what_is_shared_follows_from_b_alone_in_the_decoder_too() -> None:
+    settings = AdapterSettings(shared_depth=1.0, shared_decoder=True)
+    one, other = fresh(settings, seed=1), fresh(settings, seed=2)
+    stir(one, 3)
+    other.load_shared(one.shared_state())  # nothing is local: the whole model travels
+    assert torch.equal(answer(one), answer(other))
+    assert len(one.trainable_parameters()) == len(one.shared_parameters()) == 40 + 28
 
 
 @pytest.mark.parametrize(("depth", "blocks"), [(0.01, 1), (0.25, 3), (0.5, 5), (0.95, 10), (1.0, 10)])

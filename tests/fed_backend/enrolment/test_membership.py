@@ -1,6 +1,7 @@
 """A site's side: first bundle, later bundles, new keys, and being killed in between."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from fed_backend.enrolment import approval, membership, roster
 from fed_backend.enrolment.certificate_days import site_certificates
 from fed_backend.enrolment.request import SiteRequest, read_request
+from fed_backend.enrolment.site_agreement import adopt_settings
 from fed_backend.errors import EnrolmentError, UntrustedError
 from fed_backend.launch import ServerAddress
 from fed_backend.run_config import FederationSettings
@@ -163,3 +165,18 @@ def test_a_bundle_never_carries_a_private_key(tmp_path: Path) -> None:
 
 def test_settings_of_the_site_are_its_own() -> None:
     assert set(approval.AGREED) <= set(SiteSettings.__dataclass_fields__)
+
+
+def test_a_bundle_of_before_a_setting_means_what_the_software_did_then(tmp_path: Path) -> None:
+    fingerprint = new_server(tmp_path / "s")
+    site, request = new_site(tmp_path / "A", "A")
+    bundle = membership.accept(site, bundle_for(tmp_path / "s", request), fingerprint).bundle
+    for name in ("older", "newer", "other"):
+        (tmp_path / name).mkdir()
+    older = replace(bundle, settings={"base": "litemedsam", "rank": 8, "shared_depth": 1})
+    adopt_settings(tmp_path / "older", older)
+    assert SiteSettings.load(tmp_path / "older" / "site.json") == SiteSettings(name="A", shared_depth=1.0, shared_decoder=False)
+    adopt_settings(tmp_path / "newer", replace(older, settings={**older.settings, "shared_decoder": True}))
+    assert SiteSettings.load(tmp_path / "newer" / "site.json").shared_decoder
+    with pytest.raises(EnrolmentError, match="shared_decoder is 1, expected a bool"):
+        adopt_settings(tmp_path / "other", replace(older, settings={**older.settings, "shared_decoder": 1}))
