@@ -36,6 +36,7 @@ from FedSCALib.translate import tr
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
 DOWNLOAD_SECONDS = 3600.0
+IDLE_SECONDS = 4.0  # servers close a silent connection, uvicorn after five seconds: an order sent just then would be lost
 CHUNK = 256 * 1024
 DRIP = 4096  # a piece is waited for as a whole, whatever the deadline
 LONGEST_DETAIL = 600
@@ -126,7 +127,9 @@ class RequestsTransport:
                 with self._session().request(method, self.address + path, stream=True, allow_redirects=False, **given) as reply:
                     if reply.status_code >= 300:
                         raise refusal(reply.status_code, read_body(reply, timeout)[: 64 * 1024], reply.headers)
-                    return self._keep(reply, into, progress, cancel) if into is not None else _answer(reply, timeout)
+                    kept = self._keep(reply, into, progress, cancel) if into is not None else _answer(reply, timeout)
+                    self._local.answered = time.monotonic()
+                    return kept
             except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
                 problem = explain(error, self.address, timeout)
                 if number == tries or isinstance(problem, (CertificateProblem, TimedOut)):
@@ -139,6 +142,9 @@ class RequestsTransport:
             session = self._local.session = requests.Session()
             session.trust_env = not _is_loopback(self.address)  # a proxy of the environment cannot reach this computer
             session.auth = self._authorise  # says who asks; without it, requests would take what a .netrc file says
+        elif time.monotonic() - self._local.answered > IDLE_SECONDS:
+            session.close()  # its connections; it opens another
+        self._local.answered = time.monotonic()
         # requests prefers REQUESTS_CA_BUNDLE to what a session says, but not to what a session with trust_env off says
         if self._verify is not True:
             session.trust_env = False

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from FedSCALib import transport
 from FedSCALib.client import Client
 from FedSCALib.errors import Cancelled, ConnectionProblem, LoginNeeded, ServerBusy, ServerRefused, TimedOut
 from FedSCALib.transport import RequestsTransport
@@ -90,6 +91,24 @@ def test_a_question_is_asked_twice_when_the_connection_breaks_and_an_order_once(
     with pytest.raises(ConnectionProblem):
         transport.request("POST", "/y", json={})
     assert [where for where, _, _ in desk.seen] == ["GET /x", "GET /x", "POST /y"]
+
+
+def test_an_order_is_not_sent_over_a_connection_that_the_server_may_be_closing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "protocol_version", "HTTP/1.1")
+    ports: list[int] = []
+
+    def told(handler: BaseHTTPRequestHandler) -> None:
+        ports.append(handler.client_address[1])
+        say({})(handler)
+
+    desk.answers = [told] * 4
+    ours = RequestsTransport(desk.address)
+    ours.request("POST", "/a")
+    ours.request("POST", "/b")
+    assert ports[0] == ports[1]  # kept: a click does not wait for a handshake
+    monkeypatch.setattr(transport, "IDLE_SECONDS", 0.0)
+    ours.request("POST", "/c")
+    assert ports[2] != ports[1]
 
 
 def test_a_silent_server_is_given_up(desk: Desk) -> None:
