@@ -24,7 +24,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 import torch
 
-from benchmarks.federated.configuration import EXPERIMENTS, PRESETS, Arm, Configuration, arms
+from benchmarks.federated.configuration import EXPERIMENTS, PRESETS, Arm, Configuration, arms, completed
 from benchmarks.federated.hospitals import Hospital, find_hospitals, read_hospital, test_cases, training_cases, validation_cases
 from benchmarks.federated.known_units import Key, KnownUnits, key_of
 from benchmarks.federated.trial import METHODS, Trial
@@ -166,7 +166,7 @@ class Run:
         path = self.work / CONFIGURATION_FILE
         value = {"configuration": self.base.to_dict(), "root": self.about["root"], "sites": [hospital.name for hospital in self.hospitals]}
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else value
-        known["configuration"] = Configuration().to_dict() | known["configuration"]  # of older software, without newer settings
+        known["configuration"] = completed(known["configuration"])
         if known != value:
             raise SettingError(f"{self.work} was begun with another configuration (see {CONFIGURATION_FILE} in it): name another --work.")
         atomic.write_json(path, value)

@@ -82,6 +82,11 @@ class Configuration:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()}
 
 
+def completed(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A kept configuration, as JSON has it, with what older software did where a newer setting is missing."""
+    return Configuration(shared_decoder=False).to_dict() | dict(told)
+
+
 PRESETS = {
     "cpu": Configuration(),
     "full": Configuration(rounds=8, steps=24, image_size=256, train_cases=0, validation_cases=0, test_cases=0, test_slices=0, threads=0),
@@ -107,6 +112,13 @@ MAIN = "main"
 """The arm in which nothing differs from the preset; experiments that need it as their reference share its rounds."""
 MAIN_METHODS = ("base", "local", "fedsca", "fedsca-gate", "fedavg-shared", "fedavg-all", "pfedgraph", "fedprox", "pooled")
 RULE_METHODS = ("fedbn", "heurfedamp", "cosine-chi2", "flap-sam")
+SHARING_METHODS = ("local", "fedavg-shared", "fedsca")
+SHARED = {
+    "half of the encoder": (0.5, False),
+    "half of the encoder, and the decoder": (0.5, True),
+    "the encoder": (1.0, False),
+    "everything": (1.0, True),
+}
 CORE = ("local", "fedavg-shared", "fedavg-all", "fedsca")
 
 
@@ -131,10 +143,21 @@ def _vary(key: str, values: tuple[Any, ...], methods: tuple[str, ...] = ("fedsca
     return [Arm(MAIN, {}, methods) if value == usual else Arm(f"{key} {value}", {key: value}, methods) for value in values]
 
 
+def _sharing() -> list[Arm]:
+    usual = (Configuration().shared_depth, Configuration().shared_decoder)
+    return [
+        Arm(MAIN, {}, SHARING_METHODS)
+        if (depth, decoder) == usual
+        else Arm(name, {"shared_depth": depth, "shared_decoder": decoder}, SHARING_METHODS)
+        for name, (depth, decoder) in SHARED.items()
+    ]
+
+
 EXPERIMENTS: dict[str, Any] = {
     "main": lambda sites: [Arm(MAIN, {}, MAIN_METHODS)],
     "rules": lambda sites: [Arm(MAIN, {}, RULE_METHODS)],
     "depth": lambda sites: _vary("shared_depth", (0.25, 0.5, 0.75, 1.0), ("fedsca", "fedavg-shared")),
+    "sharing": lambda sites: _sharing(),
     "rank": lambda sites: _vary("rank", (2, 4, 8, 16)),
     "caution": lambda sites: _vary("caution", (0.3, 1.0, 3.0, 10.0, GLOBAL)),
     "choose-caution": lambda sites: [

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.federated.configuration import Configuration
+from benchmarks.federated.configuration import completed
 from sam_adapters.errors import SettingError
 
 Key = tuple[str, str, int]
@@ -40,7 +40,7 @@ class KnownUnits:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             units, arms, machines = found["units"], found["arms"], found.get("machines") or [found["machine"]]
-            found["configuration"] = Configuration().to_dict() | found["configuration"]  # of older software, without newer settings
+            found["configuration"] = completed(found["configuration"])
             differ = [key for key, value in same.items() if json.loads(json.dumps(value)) != found[key]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingError(f"{path} is there and is no result of this benchmark ({error}): name another --out.") from error

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.federated.configuration import Configuration
+from benchmarks.federated.configuration import completed
 from benchmarks.federated.known_units import Key, key_of
 from sam_adapters import atomic
 from sam_adapters.errors import FedscaError, SettingError
@@ -47,7 +47,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found["configuration"] = Configuration().to_dict() | found["configuration"]
+        found["configuration"] = completed(found["configuration"])
         for unit in found["units"]:
             found["machines"][unit["machine"]], key_of(unit), unit["round"]
         _ = [found[field] for field in (*SAME, "arms", "complete", "experiment")]

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.federated.configuration import MAIN, Configuration
+from benchmarks.federated.configuration import MAIN, Configuration, completed
 from sam_adapters.errors import SettingError
 
 CONFIGURATION_FILE = "configuration.json"
@@ -25,7 +25,7 @@ def read_configuration(work: Path) -> Configuration:
         told = json.loads((work / CONFIGURATION_FILE).read_text(encoding="utf-8"))["configuration"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingError(f"{work} is no work folder of `fedsca bench federated` ({error}).") from error
-    return Configuration().changed({**told, "kinds": tuple(told["kinds"])})
+    return Configuration().changed({**completed(told), "kinds": tuple(told["kinds"])})
 
 
 def study_options(description: str | None, seeds: str) -> argparse.ArgumentParser:
