@@ -8,7 +8,7 @@ Processes: Flower starts one process a run. It holds <state>/server.lock while i
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -16,19 +16,21 @@ from flwr.superlink.grid import http_grid
 
 from fed_backend import server_state_file
 from fed_backend.errors import RoundError
+from fed_backend.payload_codec import Encoding
 from fed_backend.run_config import FederationSettings
 from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
 from fed_backend.server_state import ServerState
 from fed_backend.server_state_file import STATE_FILE
 from fed_backend.strategy import SgcaStrategy
+from fed_backend.wire_budget import update_limit
 from sam_adapters import file_lock
 from sam_adapters.errors import RegistryError
 from sam_adapters.schema import AdapterSchema
 
 LOCK_FILE = "server.lock"
 _LOCK_SECONDS = 2.0
-WHOLE_SECONDS = 15.0
-"""How long the parts of a reply may take to arrive after its head: 110 kB at a tenth of a megabit a second."""
+_WHOLE_SECONDS = 15.0
+_SLOW_LINE = 12_500  # bytes a second: a tenth of a megabit
 
 app = ServerApp()
 
@@ -36,7 +38,6 @@ app = ServerApp()
 @app.main()  # type: ignore[untyped-decorator]  # flwr is not followed by the type checker
 def main(grid: Grid, context: Context) -> None:
     """Run `rounds` rounds on the state folder `state-dir`, none beyond number `until-round`; these stand in the run config."""
-    bound_pulls(WHOLE_SECONDS)
     settings = FederationSettings.from_run_config(context.run_config)
     folder = state_folder(context.run_config.get("state-dir", ""))
     rounds = context.run_config.get("rounds", 1)
@@ -45,10 +46,16 @@ def main(grid: Grid, context: Context) -> None:
     try:
         with file_lock.locked(folder / LOCK_FILE, timeout=_LOCK_SECONDS):
             state = open_state(folder, settings)
+            bound_pulls(whole_seconds(update_limit(cast(Encoding, settings.encoding), state.schema.size)))
             left = rounds_left(state.round, rounds, context.run_config.get("until-round", 0))
             SgcaStrategy(state, settings, folder, run=str(context.run_id)).start(grid, num_rounds=left)
     except RegistryError as error:
         raise RoundError(f"Another run works on {folder}: wait until it has ended. ({error})") from error
+
+
+def whole_seconds(size: int) -> float:
+    """How long the parts of a reply of `size` bytes may take to arrive after its head: as long as on a slow line, with some to spare."""
+    return max(_WHOLE_SECONDS, 1.5 * size / _SLOW_LINE)
 
 
 def bound_pulls(seconds: float) -> None:
