@@ -5,8 +5,9 @@
     int8        40 kB             4.55 bits + 8.6 kB          5.9 bits             2.4 + 3.4 bits
 
 Bits are per shared value; the budgets hold for the default base (52,992 values, a projection to 4,096 numbers) and grow with the values
-of another layout or base (175,616 values where everything is shared: 360 kB and 130 kB). The common state needs the fewest bits: every site decodes the same one, which is where they are compared, so nothing is
-lost by its being coarse. Update and probe reply share one direction whether a probe is due or not, as a site cannot know that beforehand.
+of another layout or base (175,616 values where everything is shared: 360 kB and 130 kB). The common state needs the fewest bits: every
+site decodes the same one, which is where they are compared, so nothing is lost by its being coarse. Update and probe reply share one
+direction whether a probe is due or not, as a site cannot know that beforehand.
 """
 
 from fed_backend.payload_codec import Encoding
