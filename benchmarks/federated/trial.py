@@ -50,6 +50,8 @@ from sam_adapters.site_directory import SiteDirectory
 UNIT = "unit.json"
 FIRST_BLOCK_ONLY = 1e-6
 """A shared depth at which one block alone has a frozen A: FLAP-SAM trains both factors."""
+BOTH_FACTORS = 0.5
+"""Averages of all adapters train both factors too, but for the half of the encoder nearest the pixels, whatever the federation shares."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,10 @@ def _fedavg(vectors: Any, cases: Any) -> Any:
 
 
 PUBLISHED: dict[str, Published] = {
-    "fedavg-all": Published(partial(average, weights=_fedavg, travelling=everything)),
+    "fedavg-all": Published(partial(average, weights=_fedavg, travelling=everything), shared_depth=BOTH_FACTORS),
     "fedavg-shared": Published(partial(average, weights=_fedavg, travelling=shared_alone)),
-    "fedprox": Published(partial(average, weights=_fedavg, travelling=everything), proximal=True),
-    "fedbn": Published(partial(average, weights=_fedavg, travelling=everything), norms=True),
+    "fedprox": Published(partial(average, weights=_fedavg, travelling=everything), proximal=True, shared_depth=BOTH_FACTORS),
+    "fedbn": Published(partial(average, weights=_fedavg, travelling=everything), norms=True, shared_depth=BOTH_FACTORS),
     "heurfedamp": Published(partial(average, weights=_heurfedamp, travelling=shared_alone)),
     "pfedgraph": Published(partial(average, weights=published.pfedgraph_weights, travelling=shared_alone)),
     "cosine-chi2": Published(partial(average, weights=published.chi_square_weights, travelling=shared_alone)),
