@@ -16,6 +16,7 @@ from fed_backend.payload_codec import ENCODINGS
 from fed_backend.privacy import PrivacyRule
 from fed_backend.projection import PROJECTION_SIZE
 from sam_adapters import atomic
+from sam_adapters.settings import as_once_meant
 
 FEDERATION_FILE = "federation.json"
 
@@ -39,7 +40,7 @@ class FederationSettings:
         probe_every: compare the sites' gradients every so many rounds; the first round always does.
         projection_size: numbers to which a gradient is projected.
         caution: of SGCA (its κ): larger mixes more sites, 0 only the most similar.
-        encoding: of what travels: `fp16` (at most 110 kB each way, site and round) or `int8` (at most 40 kB).
+        encoding: of what travels: `int8` (at most 130 kB each way, site and round) or `fp16` (finer, at most 360 kB).
         privacy_clip: largest L2 norm of an update that leaves a site; for all five see `privacy.PrivacyRule`.
         privacy_noise: multiplier z of the Gaussian noise, whose σ is 2 · clip · z; 0 asks for no privacy rule at all.
         privacy_epsilon: what a site may spend over all rounds; from then on it only receives.
@@ -50,8 +51,8 @@ class FederationSettings:
     federation: str = "fedsca"
     base: str = "litemedsam"
     rank: int = 8
-    shared_depth: float = 0.5
-    shared_decoder: bool = False
+    shared_depth: float = 1.0
+    shared_decoder: bool = True
     min_sites: int = 2
     expected_sites: int = 0
     join_seconds: float = 60.0
@@ -61,7 +62,7 @@ class FederationSettings:
     probe_every: int = 1
     projection_size: int = PROJECTION_SIZE
     caution: float = 1.0
-    encoding: str = "fp16"
+    encoding: str = "int8"
     privacy_clip: float = 1.0
     privacy_noise: float = 0.0
     privacy_epsilon: float = 8.0
@@ -132,7 +133,8 @@ class FederationSettings:
             raise RoundError(f"{path} cannot be read ({error}): repair it, or write it anew with `fedsca server start`.") from error
         if not isinstance(value, dict):
             raise RoundError(f"{path} holds a {type(value).__name__}, expected a JSON object.")
-        return cls._from_mapping({**dataclasses.asdict(cls()), **value}, f"file {path}")  # a file of older software lacks newer settings
+        known = dataclasses.asdict(cls()) | as_once_meant(value)  # a file of older software lacks newer settings
+        return cls._from_mapping(known, f"file {path}")
 
     @classmethod
     def _from_mapping(cls, values: Mapping[str, Any], where: str) -> "FederationSettings":

@@ -45,8 +45,8 @@ class AdapterSettings:
     """
 
     rank: int = 8
-    shared_depth: float = 0.5
-    shared_decoder: bool = False
+    shared_depth: float = 1.0
+    shared_decoder: bool = True
 
     def __post_init__(self) -> None:
         if self.rank < 1:

@@ -20,6 +20,11 @@ PromptKind = Literal["box", "point", "mask", "none"]
 PROMPT_KINDS: tuple[PromptKind, ...] = ("box", "point", "mask", "none")
 
 
+def as_once_meant(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings from a file. One that names `shared_depth` alone was written when the decoder was never shared, and means just that."""
+    return {"shared_decoder": False, **values} if "shared_depth" in values else dict(values)
+
+
 @dataclass(frozen=True)
 class SiteSettings:
     """Settings of a site, all with safe defaults.
@@ -55,8 +60,8 @@ class SiteSettings:
     device: str = "auto"
     image_size: int = 256
     rank: int = 8
-    shared_depth: float = 0.5
-    shared_decoder: bool = False
+    shared_depth: float = 1.0
+    shared_decoder: bool = True
     label_name: str = "target"
     label_value: int = 0
     tune_after: int = 4
@@ -150,7 +155,7 @@ class SiteSettings:
         if unknown:
             raise SettingError(f"{path} has unknown settings {', '.join(unknown)}: expected some of {', '.join(sorted(known))}.")
         try:
-            values: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+            values: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in as_once_meant(value).items()}
             return cls(**values)
         except TypeError as error:
             raise SettingError(f"{path} holds a setting of the wrong type: {error}.") from error

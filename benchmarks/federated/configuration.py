@@ -41,8 +41,8 @@ class Configuration:
     learning_rate: float = 3e-3
     image_size: int = 128
     rank: int = 8
-    shared_depth: float = 0.5
-    shared_decoder: bool = False
+    shared_depth: float = 1.0
+    shared_decoder: bool = True
     kinds: tuple[str, ...] = ("box", "point", "none")
     train_cases: int = 12
     validation_cases: int = 4
@@ -50,7 +50,7 @@ class Configuration:
     test_slices: int = 2
     scored: str = "test"
     label_value: int = 0
-    encoding: str = "fp16"
+    encoding: str = "int8"
     caution: float = 1.0
     probe_every: int = 1
     proximal: float = 0.01

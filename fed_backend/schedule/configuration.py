@@ -21,6 +21,7 @@ from fed_backend.schedule.blackout import Blackout, parse_blackout
 from fed_backend.schedule.server_keys import BLACKOUT_KEYS, BLACKOUT_SECTION, all_keys
 from fed_backend.schedule.timetable import Timetable, parse_zone
 from fed_backend.schedule.toml_lines import key_lines
+from sam_adapters.settings import as_once_meant
 
 CONFIGURATION_FILE = "federation.toml"
 _MAX_BYTES = 1 << 20
@@ -138,7 +139,8 @@ class _Reader:
     def _value(self, key: Key) -> Any:
         """The value as given, in the type of the default; the default where nothing or nonsense is given."""
         table = self.document.get(key.section)
-        if not isinstance(table, Mapping) or key.name not in table:
+        table = as_once_meant(table) if isinstance(table, Mapping) else {}
+        if key.name not in table:
             return key.default
         value, kind = table[key.name], type(key.default)
         if kind is float and type(value) is int:

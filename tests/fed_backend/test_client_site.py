@@ -100,7 +100,7 @@ def test_an_update_needs_neither_torch_nor_an_image_library(site: SiteDirectory,
 def test_another_base_or_layout_is_declined_in_words(member: Member, schema: AdapterSchema) -> None:
     with pytest.raises(RoundError, match=r"uses base litemedsam .*set the site to that base"):
         client_site.collect_update(member, dataclasses.replace(info(schema), base="0" * 64))
-    with pytest.raises(RoundError, match=r"rank 8, shared depth 0\.5.*set rank, shared_depth and shared_decoder"):
+    with pytest.raises(RoundError, match=r"rank 8, shared depth 1\.0, the decoder's too.*set rank, shared_depth and shared_decoder"):
         client_site.collect_update(member, dataclasses.replace(info(schema), schema="0" * 16))
 
 
@@ -109,8 +109,8 @@ def test_the_layout_follows_the_settings(site: SiteDirectory, schema: AdapterSch
     smaller = dataclasses.replace(member.settings, rank=4)
     smaller.save(site.settings_file)
     assert client_site.site_schema(Member.open(site.root)).rank == 4
-    dataclasses.replace(member.settings, shared_decoder=True).save(site.settings_file)
-    assert client_site.site_schema(Member.open(site.root)).shared_decoder
+    dataclasses.replace(member.settings, shared_decoder=False).save(site.settings_file)
+    assert not client_site.site_schema(Member.open(site.root)).shared_decoder
     assert client_site.site_schema(member) == schema
 
 

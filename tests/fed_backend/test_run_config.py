@@ -77,6 +77,8 @@ def test_a_federation_that_was_never_started(tmp_path: Path) -> None:
 def test_a_file_of_older_software_takes_the_defaults_of_newer_settings(tmp_path: Path) -> None:
     (tmp_path / "federation.json").write_text('{"federation": "north", "rank": 4}', encoding="utf-8")
     assert FederationSettings.load(tmp_path) == FederationSettings(federation="north", rank=4)
+    (tmp_path / "federation.json").write_text('{"shared_depth": 0.5}', encoding="utf-8")  # of when the decoder never was shared
+    assert FederationSettings.load(tmp_path) == FederationSettings(shared_depth=0.5, shared_decoder=False)
 
 
 def test_a_privacy_rule_is_asked_for_by_its_noise() -> None:

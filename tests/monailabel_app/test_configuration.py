@@ -37,6 +37,13 @@ def test_conf_goes_over_site_json_and_is_saved(tmp_path: Path) -> None:
     assert SiteSettings.load(tmp_path / "site.json") == configuration.settings
 
 
+def test_a_site_of_before_the_decoder_could_be_shared_keeps_its_layout(tmp_path: Path) -> None:
+    (tmp_path / "site.json").write_text('{"name": "north", "shared_depth": 0.5}', encoding="utf-8")
+    assert not SiteSettings.load(tmp_path / "site.json").shared_decoder
+    (tmp_path / "site.json").write_text('{"name": "north"}', encoding="utf-8")
+    assert SiteSettings.load(tmp_path / "site.json").shared_decoder
+
+
 def test_saving_what_is_saved_already_touches_nothing(tmp_path: Path) -> None:
     configuration = AppConfiguration.from_conf(str(tmp_path / "studies"), {})
     configuration.save()

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,10 @@ PIXELS = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(11
 BOX = torch.tensor([[8.0, 8, 50, 44]])
 
 
-def fresh(settings: AdapterSettings | None = None, seed: int = 0) -> AdaptedNetwork:
+HALF = AdapterSettings(shared_depth=0.5, shared_decoder=False)  # some adapters are shared, some local
+
+
+def fresh(settings: AdapterSettings = HALF, seed: int = 0) -> AdaptedNetwork:
     return attach_adapters(load_base("litemedsam", image_size=SIZE), settings, seed=seed)
 
 
@@ -53,7 +57,15 @@ def adapted() -> AdaptedNetwork:
     return fresh()
 
 
-def test_shared_part_of_the_default_base(adapted: AdaptedNetwork) -> None:
+def test_everything_is_shared_unless_told() -> None:
+    schema = adapter_schema("litemedsam")
+    assert (schema.shared_depth, schema.shared_decoder) == (1.0, True)
+    # ten blocks: two of width 128, six of 160, two of 320; the decoder's seven attentions have four projections each
+    assert len(schema.tensors) == 10 * 4 + 7 * 4
+    assert schema.size == 175_616
+
+
+def test_half_of_the_encoder(adapted: AdaptedNetwork) -> None:
     # blocks of width 128 (two) and 160 (three): outputs of qkv, proj, fc1 and fc2 are 3, 1, 4 and 1 widths
     assert adapted.schema.size == 8 * (2 * 9 * 128 + 3 * 9 * 160) == 52_992
     names = [spec.name for spec in adapted.schema.tensors]
@@ -63,13 +75,13 @@ def test_shared_part_of_the_default_base(adapted: AdaptedNetwork) -> None:
 
 
 def test_schema_is_known_without_the_weights_and_at_any_size(adapted: AdaptedNetwork) -> None:
-    assert adapter_schema("litemedsam") == adapted.schema
-    assert adapter_schema("litemedsam", AdapterSettings(), 256).id == adapted.schema.id
-    assert adapter_schema("litemedsam", AdapterSettings(rank=4)).id != adapted.schema.id
+    assert adapter_schema("litemedsam", HALF) == adapted.schema
+    assert adapter_schema("litemedsam", HALF, 256).id == adapted.schema.id
+    assert adapter_schema("litemedsam", replace(HALF, rank=4)).id != adapted.schema.id
 
 
 def test_the_decoder_can_be_shared_too(adapted: AdaptedNetwork) -> None:
-    schema = adapter_schema("litemedsam", AdapterSettings(shared_decoder=True))
+    schema = adapter_schema("litemedsam", replace(HALF, shared_decoder=True))
     encoder, decoder = schema.tensors[:20], schema.tensors[20:]
     assert encoder == adapted.schema.tensors
     assert len(decoder) == 28
@@ -151,7 +163,7 @@ def test_gradients_reach_every_shared_b() -> None:
 
 def test_averaging_b_averages_the_weights_exactly() -> None:
     generator = np.random.default_rng(4)
-    schema = adapter_schema("litemedsam")
+    schema = adapter_schema("litemedsam", HALF)
     states = [AdapterState.from_vector(schema, generator.normal(size=schema.size).astype(np.float32)) for _ in range(3)]
     mean = AdapterState.from_vector(schema, np.mean([state.to_vector() for state in states], axis=0))
     module = "image_encoder.layers.2.blocks.1.mlp.fc1"
@@ -285,7 +297,7 @@ def test_versions_that_do_not_fit_are_refused_and_change_nothing(tmp_path: Path,
         write_adapter(tmp_path / str(number), settings, contents, adapted.schema)
         with pytest.raises(AdapterError, match=message):
             adapted.load(tmp_path / str(number))
-    for settings in (AdapterSettings(rank=4), AdapterSettings(shared_depth=1.0)):
+    for settings in (replace(HALF, rank=4), replace(HALF, shared_depth=1.0), replace(HALF, shared_decoder=True)):
         fresh(settings).save(tmp_path / "other")
         with pytest.raises(AdapterError, match="another set-up"):
             adapted.load(tmp_path / "other")

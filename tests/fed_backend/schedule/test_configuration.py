@@ -40,6 +40,12 @@ def test_the_example_is_in_order_and_says_the_defaults(tmp_path: Path) -> None:
     assert (found.page.host, found.page.port) == ("127.0.0.1", 9190)
 
 
+def test_a_file_of_before_the_decoder_could_be_shared_means_what_it_meant(tmp_path: Path) -> None:
+    older = "\n".join(line for line in example().splitlines() if not line.startswith("shared_decoder"))
+    assert load_configuration(written(tmp_path, example())).settings.shared_decoder
+    assert not load_configuration(written(tmp_path, older)).settings.shared_decoder
+
+
 def test_the_deployed_example_is_the_one_that_init_writes() -> None:
     assert (REPOSITORY / "deploy" / "federation.example.toml").read_text(encoding="utf-8") == example()
 
