@@ -40,7 +40,7 @@ class FederationSettings:
         probe_every: compare the sites' gradients every so many rounds; the first round always does.
         projection_size: numbers to which a gradient is projected.
         caution: of SGCA (its κ): larger mixes more sites, 0 only the most similar.
-        encoding: of what travels: `int8` (at most 130 kB each way, site and round) or `fp16` (finer, at most 360 kB).
+        encoding: of what travels: `int8` (at most 130 kB each way, site and round) or `fp16` (finer, at most 361 kB).
         privacy_clip: largest L2 norm of an update that leaves a site; for all five see `privacy.PrivacyRule`.
         privacy_noise: multiplier z of the Gaussian noise, whose σ is 2 · clip · z; 0 asks for no privacy rule at all.
         privacy_epsilon: what a site may spend over all rounds; from then on it only receives.

@@ -1,18 +1,18 @@
 """How many bytes each message may have, so that a site's round keeps its budget. Pure functions.
 
     encoding   budget, each way   up: update + probe reply   down: mixture alone   down in a probe round: common state + mixture
-    fp16       110 kB             15.2 bits + 8.6 kB         16.4 bits             8.2 + 8.2 bits
-    int8        40 kB             4.55 bits + 8.6 kB          5.9 bits             2.4 + 3.4 bits
+    fp16       361 kB             15.2 bits + 8.6 kB         16.4 bits             8.2 + 8.2 bits
+    int8       130 kB             4.55 bits + 8.6 kB          5.9 bits             2.4 + 3.4 bits
 
-Bits are per shared value; the budgets hold for the default base (52,992 values, a projection to 4,096 numbers) and grow with the values
-of another layout or base (175,616 values where everything is shared: 360 kB and 130 kB). The common state needs the fewest bits: every
+Bits are per shared value; the budgets hold for everything of the default base (175,616 values, a projection to 4,096 numbers)
+and shrink with what is shared (110 kB and 40 kB for half of its encoder, 52,992 values). The common state needs the fewest bits: every
 site decodes the same one, which is where they are compared, so nothing is lost by its being coarse. Update and probe reply share one
 direction whether a probe is due or not, as a site cannot know that beforehand.
 """
 
 from fed_backend.payload_codec import Encoding
 
-BUDGET: dict[Encoding, int] = {"fp16": 110_000, "int8": 40_000}  # bytes up, and bytes down, with the default base
+BUDGET: dict[Encoding, int] = {"fp16": 361_000, "int8": 130_000}  # bytes up, and bytes down, with everything of the default base
 PROBE_REPLY_LARGEST = 20_000  # the probe's own bound; with 8 bits a value the reply takes less than half
 SMALLEST_LIMIT = 4_096  # tiny layouts are not squeezed
 

@@ -53,7 +53,7 @@ def start(
     probe_every: int | None = typer.Option(None, help="Compare the sites every so many rounds."),
     caution: float | None = typer.Option(None, help="SGCA's caution: larger mixes more sites, 0 only the most similar."),
     encoding: str | None = typer.Option(
-        None, help="Of what travels: int8 (at most 130 kB each way, site and round) or fp16 (at most 360 kB, finer)."
+        None, help="Of what travels: int8 (at most 130 kB each way, site and round) or fp16 (at most 361 kB, finer)."
     ),
     privacy_noise: float | None = typer.Option(
         None, help="Noise multiplier asked of every site; 0: none. A site's privacy.json adds to it."
