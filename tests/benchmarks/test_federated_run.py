@@ -32,6 +32,9 @@ def make_hospital(root: Path, seed: int) -> None:
     site.split_file.write_text(json.dumps({"train": names[:2], "val": names[2:4], "test": names[4:]}), encoding="utf-8")
 
 
+HALF = ("--set", "shared_depth", "0.5", "--set", "shared_decoder", "false")  # so that some adapters are local
+
+
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("hospitals")
@@ -50,13 +53,13 @@ def test_a_killed_run_goes_on_and_a_finished_one_computes_nothing(hospitals: Pat
     out = tmp_path / "result.json"
     tunings = counted(monkeypatch, kill_at=4)
     with pytest.raises(KeyboardInterrupt):
-        command.main(arguments(hospitals, out, "--methods", METHODS))
+        command.main(arguments(hospitals, out, "--methods", METHODS, *HALF))
     assert not json.loads(out.read_text(encoding="utf-8"))["complete"]
-    command.main(arguments(hospitals, out, "--methods", METHODS))
+    command.main(arguments(hospitals, out, "--methods", METHODS, *HALF))
     result = json.loads(out.read_text(encoding="utf-8"))
     assert result["complete"]
     done = len(tunings)
-    command.main(arguments(hospitals, out, "--methods", METHODS))
+    command.main(arguments(hospitals, out, "--methods", METHODS, *HALF))
     assert len(tunings) == done
     assert json.loads(out.read_text(encoding="utf-8"))["units"] == result["units"]
     check_units({(unit["method"], unit["round"]): unit for unit in result["units"]}, tmp_path / "result.work" / "main" / "seed-0")

@@ -52,8 +52,8 @@ def test_two_rounds_with_three_sites(tmp_path: Path) -> None:
             assert set(report["bytes"][name]) == {"update", "probe_request", "probe_reply", "mixture"}
             assert report["verdicts"][name]["verdict"] in ("promoted", "rejected", "unchanged")
             traffic = report["bytes"][name]
-            assert traffic["update"] + traffic["probe_reply"] <= BUDGET["fp16"]
-            assert traffic["probe_request"] + traffic["mixture"] <= BUDGET["fp16"]
+            assert traffic["update"] + traffic["probe_reply"] <= BUDGET["int8"]
+            assert traffic["probe_request"] + traffic["mixture"] <= BUDGET["int8"]
         assert np.isfinite(np.array(report["distance"], float)).all()
     assert (first["round"], second["round"], second["federation"]) == (1, 2, first["federation"])
     _check_site(sites[0], state, first)

@@ -25,7 +25,7 @@ from fed_backend.schedule.round_outcome import run_at_work
 from fed_backend.schedule.supervisor import is_supervised
 from fed_backend.server_state_file import STATE_FILE
 from sam_adapters import atomic
-from sam_adapters.adapters import AdapterSettings, adapter_schema
+from sam_adapters.adapters import adapter_schema
 from tests.fed_backend.toy_sites import reports_of
 from tests.integration.fedsca_processes import FEDSCA
 
@@ -97,7 +97,7 @@ def at_work(state: Path) -> bool:
 def test_rounds_go_on_by_themselves_whatever_is_killed(tmp_path: Path) -> None:
     state, port, page_port, log = tmp_path / "server", launch.free_port(), launch.free_port(), tmp_path / "server.log"
     state.mkdir()
-    schema = adapter_schema("litemedsam", AdapterSettings(8, 0.5))
+    schema = adapter_schema("litemedsam")
     configure(state, port, page_port)
     with ExitStack() as stack:
         supervisor = stack.enter_context(server(state, log))
