@@ -102,7 +102,7 @@ def test_named_after_the_folder_and_by_the_weights(folder: Path, tmp_path: Path)
 
 
 def test_adapters_and_segmenter_work_on_it(folder: Path, tmp_path: Path) -> None:
-    settings = AdapterSettings(rank=2, shared_depth=0.5)
+    settings = AdapterSettings(rank=2, shared_depth=0.5, shared_decoder=False)
     adapted = attach_adapters(load_base(f"sam:{folder}"), settings)
     assert adapted.schema == adapter_schema(f"sam:{folder}", settings)
     # two blocks of qkv (96), proj (32), lin1 (128) and lin2 (32) outputs
