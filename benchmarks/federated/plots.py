@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from benchmarks.federated.configuration import MAIN
 from benchmarks.federated.curves import curve
 from benchmarks.federated.report import KIND_NAMES, NAMES, OURS, methods_of
 from benchmarks.federated.statistics import by_site_and_seed, bytes_by_round, last_rounds, spread
@@ -19,7 +20,8 @@ SETTINGS = {"svg.hashsalt": "fedsca", "font.size": 8, "axes.grid": True, "grid.a
 
 def write_plots(result: Mapping[str, Any], folder: Path, stem: str) -> dict[str, Path]:
     """Title -> file, for every plot that there are figures for."""
-    arm = next(iter(dict.fromkeys(unit["arm"] for unit in result["units"])), "main")
+    there = list(dict.fromkeys(unit["arm"] for unit in result["units"]))
+    arm = MAIN if MAIN in there or not there else there[0]
     figures: dict[str, Figure] = {}
     with mpl.rc_context(SETTINGS):
         for kind in result["configuration"]["kinds"]:

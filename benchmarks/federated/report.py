@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.federated.configuration import MAIN
 from benchmarks.federated.curves import FALL, reached, steadiness
 from benchmarks.federated.statistics import (
     Unit,
@@ -122,7 +123,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     """Every table."""
     parts = [f"# {result['root']}, preset {result['preset']}\n", _about(result)]
     parts += [_variations(result, kind) for kind in result["configuration"]["kinds"]]
-    for arm in dict.fromkeys(unit["arm"] for unit in result["units"]):
+    for arm in sorted(dict.fromkeys(unit["arm"] for unit in result["units"]), key=lambda name: name != MAIN):
         parts.append(f"\n## {arm}\n")
         kinds = result["configuration"]["kinds"]
         for kind in kinds:

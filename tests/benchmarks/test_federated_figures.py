@@ -148,3 +148,13 @@ def test_results_of_other_budgets_are_not_put_together(result: dict[str, Any]) -
     with pytest.raises(ValueError, match="budgets"):
         merged([result, other])
     assert len(merged([result, copy.deepcopy(result)])["units"]) == len(result["units"])
+
+
+def test_what_is_usual_comes_first_and_is_what_plots_show(result: dict[str, Any], tmp_path: Path) -> None:
+    few = [{**one, "arm": "few"} for one in result["units"] if one["method"] == "local"]
+    both = {**result, "units": [*few, *result["units"]], "arms": {"few": {}, "main": {}}}
+    text = markdown(both)
+    assert text.index("\n## main\n") < text.index("\n## few\n")
+    usual = {title: file.read_bytes() for title, file in write_plots(result, tmp_path, "usual").items()}
+    shown = {title: file.read_bytes() for title, file in write_plots(both, tmp_path, "both").items()}
+    assert shown == usual
