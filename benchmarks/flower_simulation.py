@@ -94,7 +94,13 @@ def sgca_server(folder: Path, rounds: int, sites: int, seen: dict[str, Any]) -> 
     @app.main()  # type: ignore[untyped-decorator]
     def main(grid: Grid, context: Context) -> None:
         settings = FederationSettings(
-            min_sites=sites, expected_sites=sites, join_seconds=120, update_seconds=300, probe_seconds=300, probe_every=PROBE_EVERY
+            min_sites=sites,
+            expected_sites=sites,
+            join_seconds=120,
+            update_seconds=300,
+            probe_seconds=300,
+            probe_every=PROBE_EVERY,
+            encoding="fp16",  # as the sites answer
         )
         strategy = SgcaStrategy(server_state_file.load_or_new(folder / STATE_FILE, SCHEMA), settings, folder, run="simulation")
         for _round in range(rounds):

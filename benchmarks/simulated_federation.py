@@ -155,7 +155,7 @@ def _run(
 ) -> Outcome:
     layout, sites = schema(values), tunings(seed, values)
     state = dataclasses.replace(server_state.new_state(layout), federation=f"simulated-{seed}")
-    settings = FederationSettings(min_sites=2, projection_size=PROBE_SIZE)
+    settings = FederationSettings(min_sites=2, projection_size=PROBE_SIZE, encoding="fp16")
     outcome = Outcome()
     moves = {name: np.random.default_rng((seed, 7, index)) for index, name in enumerate(SITES)}
     for number in range(1, rounds + 1):

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.federated.spoiler import HONEST, KINDS
 from sam_adapters.errors import SettingError
+from sam_adapters.settings import as_once_meant
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Configuration:
 
 def completed(told: Mapping[str, Any]) -> dict[str, Any]:
     """A kept configuration, as JSON has it, with what older software did where a newer setting is missing."""
-    return Configuration(shared_decoder=False).to_dict() | dict(told)
+    return Configuration().to_dict() | as_once_meant(told)
 
 
 PRESETS = {

@@ -19,8 +19,8 @@ FIRST_BLOCKS, ALL_BLOCKS = 0.5, 1.0
 
 
 def network(size: int, shared_depth: float) -> AdaptedNetwork:
-    """The default base with untuned adapters (every B is 0), in evaluation mode."""
-    adapted = load_adapted(SiteSettings(image_size=size, shared_depth=shared_depth))
+    """The default base with untuned adapters (every B is 0), those of the decoder local, in evaluation mode."""
+    adapted = load_adapted(SiteSettings(image_size=size, shared_depth=shared_depth, shared_decoder=False))
     adapted.set_training(False)
     return adapted
 

@@ -12,13 +12,11 @@ from typing import Any
 from fed_backend.enrolment.bundle import Bundle
 from fed_backend.errors import EnrolmentError
 from sam_adapters import atomic
-from sam_adapters.settings import SiteSettings
+from sam_adapters.settings import SiteSettings, as_once_meant
 from sam_adapters.site_directory import SiteDirectory
 
 POLICY_FILE, PROPOSAL_FILE = "policy.json", "policy-proposed.json"
 AGREED: Mapping[str, type[Any]] = {"base": str, "rank": int, "shared_depth": float, "shared_decoder": bool}
-OLDER: Mapping[str, Any] = {"shared_decoder": False}
-"""What a bundle means that lacks a setting, because it was made before there was one."""
 
 
 def adopt_settings(root: Path, bundle: Bundle) -> list[str]:
@@ -54,9 +52,9 @@ def adopt_proposed_policy(root: Path, bundle: Bundle, *, wanted: bool) -> list[s
 
 
 def _agreed(bundle: Bundle) -> dict[str, Any]:
-    agreed = {}
+    given, agreed = as_once_meant(bundle.settings), {}
     for key, kind in AGREED.items():
-        value = bundle.settings.get(key, OLDER.get(key))
+        value = given.get(key)
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.inversion import site
 from benchmarks.inversion.control import Perceptron, read_off
 from benchmarks.inversion.identification import identified, mean_of, one_by_one, together
 from benchmarks.inversion.kept import Kept
@@ -112,3 +113,8 @@ def test_kept_arrays_are_computed_once(tmp_path: Path) -> None:
     assert Kept(tmp_path).rows("a", 2, row).tolist() == [[0, 0, 0], [1, 1, 1]]
     assert Kept(tmp_path).rows("a", 3, row).tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
     assert computed == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("depth", "values"), [(site.FIRST_BLOCKS, 52_992), (site.ALL_BLOCKS, 133_632)])
+def test_what_is_attacked_is_the_encoder_whatever_federations_share(depth: float, values: int) -> None:
+    assert site.network(64, depth).schema.size == values

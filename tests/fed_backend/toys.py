@@ -10,7 +10,7 @@ BASE = "ab" * 32
 SCHEMA = AdapterSchema(BASE, rank=2, shared_depth=0.5, tensors=(TensorSpec("block.0.B", (2, 2)), TensorSpec("block.1.B", (1, 2))))
 OTHER_RANK = AdapterSchema(BASE, rank=1, shared_depth=0.5, tensors=(TensorSpec("block.0.B", (6, 1)),))
 OTHER_BASE = AdapterSchema("cd" * 32, rank=2, shared_depth=0.5, tensors=SCHEMA.tensors)
-# As many values as the default base sends (rank 8, half of the encoder blocks).
+# As many values as the default base sends (rank 8, everything shared).
 FULL_SIZE = AdapterSchema(BASE, rank=8, shared_depth=1.0, tensors=(TensorSpec("all.B", (21_952, 8)),), shared_decoder=True)
 
 
