@@ -27,6 +27,7 @@ import torch
 from benchmarks.federated.configuration import EXPERIMENTS, PRESETS, Arm, Configuration, arms, completed
 from benchmarks.federated.hospitals import Hospital, find_hospitals, read_hospital, test_cases, training_cases, validation_cases
 from benchmarks.federated.known_units import Key, KnownUnits, key_of
+from benchmarks.federated.parallel import MOST_JOBS, Finished, one_by_one, side_by_side, usual_jobs
 from benchmarks.federated.trial import METHODS, Trial
 from benchmarks.federated.work_folder import CONFIGURATION_FILE, trial_folder
 from benchmarks.federated.workbench import Workbench
@@ -78,12 +79,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arm", action="append", metavar="NAME", help="only the experiment's arm of this name; can be given several times")
     parser.add_argument("--guest", type=Path, help="one hospital more, of another folder: another organ (experiment guest)")
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
+    parser.add_argument(
+        "--jobs",
+        type=_jobs,
+        default=0,
+        metavar="N",
+        help=f"rounds computed at once, each by a process of 1 to 2 GiB (default: one for each core, at most {MOST_JOBS}; one on a GPU)",
+    )
     parser.add_argument("--rounds", type=int, help="instead of the preset's")
     parser.add_argument("--kinds", help="kinds of prompt trained and tested, some of box,point,none (default: the preset's)")
     parser.add_argument(
         "--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="any other value of the budget, as JSON"
     )
     return parser
+
+
+def _jobs(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} processes, expected 1 or more")
+    return value
 
 
 class Run:
@@ -108,24 +123,15 @@ class Run:
         self.machines, self.here = self.known.machines_with(machine())
         if self.base.threads:
             torch.set_num_threads(self.base.threads)
-        self.bench = Workbench(self.work / "memo", self._note)
-        self._line = ""
+        self.memo = self.work / "memo"
+        self.jobs: int = options.jobs or usual_jobs(self.base.threads)
+        self._now = ""
         self._taken: dict[Key, list[dict[str, Any]]] = {}
 
     def go(self) -> None:
         """Every missing round, seed by seed, so that a table of fewer seeds is whole early."""
         trials = [
-            (
-                arm,
-                Trial(
-                    trial_folder(self.work, arm.name, seed, method),
-                    method,
-                    seed,
-                    self._of(arm),
-                    self.hospitals,
-                    self.bench,
-                ),
-            )
+            (arm, Trial(trial_folder(self.work, arm.name, seed, method), method, seed, self._of(arm), self.hospitals))
             for seed in self.seeds
             for arm in self.arms
             for method in arm.methods
@@ -133,21 +139,31 @@ class Run:
         self._taken = {_key(arm, trial): units for arm, trial in trials if (units := self._to_take(arm, trial))}
         if self._taken:
             print(f"{len(self._taken)} of {len(trials)} trials are in {self.out.name} already.", flush=True)
-        todo = [(arm, trial, number) for arm, trial in trials if _key(arm, trial) not in self._taken for number in trial.missing()]
+        todo = {trial: arm.name for arm, trial in trials if _key(arm, trial) not in self._taken}
+        rounds = sum(len(trial.missing()) for trial in todo)
         begun = time.monotonic()
         self._write(trials)
-        for done, (arm, trial, number) in enumerate(todo, start=1):
-            self._line = f"{arm.name}, seed {trial.seed}, {trial.method}, round {number}"
-            unit = trial.run(number)
-            left = (time.monotonic() - begun) / done * (len(todo) - done)
+        for done, (trial, number, unit) in enumerate(self._finished_rounds(todo), start=1):
+            left = (time.monotonic() - begun) / done * (rounds - done)
             dice = [case["dice"] for site in unit["scores"].values() for kind, cases in site.items() if kind != "filled" for case in cases]
             print(
-                f"{time.strftime('%H:%M:%S')} {self._line}: {unit['seconds']:.0f} s, mean Dice {sum(dice) / max(1, len(dice)):.3f}; "
-                f"{done}/{len(todo)} rounds, about {left / 60:.0f} min left",
+                f"{time.strftime('%H:%M:%S')} {_line(todo[trial], trial, number)}: {unit['seconds']:.0f} s, mean Dice "
+                f"{sum(dice) / max(1, len(dice)):.3f}; {done}/{rounds} rounds, about {left / 60:.0f} min left",
                 flush=True,
             )
             self._write(trials)
         print(f"{self.out}: complete, {len(trials)} trials.", flush=True)
+
+    def _finished_rounds(self, todo: dict[Trial, str]) -> Iterator[Finished]:
+        """Compute what is missing of these trials, given with the names of their arms."""
+        trials = list(todo)
+        if self.jobs == 1 or len(trials) < 2:
+            bench = Workbench(self.memo, self._note)
+            return one_by_one(trials, bench, lambda trial, number: self._begins(todo[trial], trial, number))
+        return side_by_side(trials, self.memo, jobs=min(self.jobs, len(trials)), threads=self.base.threads)
+
+    def _begins(self, arm: str, trial: Trial, number: int) -> None:
+        self._now = _line(arm, trial, number)
 
     def _of(self, arm: Arm) -> Configuration:
         return self.base.changed(arm.changes)
@@ -159,7 +175,7 @@ class Run:
 
     def _note(self, text: str) -> None:
         if sys.stderr.isatty():
-            print(f"\r\033[K{self._line}: {text}", end="", file=sys.stderr, flush=True)
+            print(f"\r\033[K{self._now}: {text}", end="", file=sys.stderr, flush=True)
 
     def _check_same(self) -> None:
         """Refuse to go on with another configuration or other hospitals: figures of two budgets must not meet in one table."""
@@ -172,7 +188,7 @@ class Run:
         atomic.write_json(path, value)
 
     def _write(self, trials: list[tuple[Arm, Trial]]) -> None:
-        units = [unit for arm, trial in trials for unit in self._taken.get(_key(arm, trial)) or self._finished(arm, trial)]
+        units = [unit for arm, trial in trials for unit in self._taken.get(_key(arm, trial)) or self._kept(arm, trial)]
         wanted = {_key(arm, trial) for arm, trial in trials}
         others = [unit for unit in self.known.units if key_of(unit) not in wanted]
         atomic.write_json(
@@ -190,7 +206,7 @@ class Run:
             },
         )
 
-    def _finished(self, arm: Arm, trial: Trial) -> list[dict[str, Any]]:
+    def _kept(self, arm: Arm, trial: Trial) -> list[dict[str, Any]]:
         """The units of the work folder. What the result file knows of one already says on which machine it was computed."""
         found = []
         for number in range(1, trial.rounds + 1):
@@ -223,6 +239,10 @@ def _chosen(found: list[Arm], names: Sequence[str] | None) -> list[Arm]:
         known = ", ".join(repr(arm.name) for arm in found)
         raise SettingError(f"There is no arm {', '.join(map(repr, unknown))} in this experiment: expected some of {known}.")
     return [arm for arm in found if not names or arm.name in names]
+
+
+def _line(arm: str, trial: Trial, number: int) -> str:
+    return f"{arm}, seed {trial.seed}, {trial.method}, round {number}"
 
 
 def _key(arm: Arm, trial: Trial) -> Key:

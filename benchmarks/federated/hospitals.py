@@ -177,7 +177,9 @@ def write_inverted(source: Path, target: Path) -> None:
         (array.max() - array + array.min()).astype(array.dtype), isVector=image.GetNumberOfComponentsPerPixel() > 1
     )
     turned.CopyInformation(image)
-    sitk.WriteImage(turned, str(target))
+    part = target.with_name(f".part-{target.name}")  # a kill leaves no half picture under the real name
+    sitk.WriteImage(turned, str(part))
+    part.replace(target)
 
 
 def image_spacing(case: LabelledCase, hospital: Hospital) -> tuple[float, float]:

@@ -5,7 +5,9 @@ gate asks a person (it leaves great gains with a small loss to one), the benchma
 validation cases, so that the gate always asks.
 """
 
+import dataclasses
 import shutil
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +63,17 @@ def take_tuned(site: SiteDirectory, settings: SiteSettings, folder: Path, cases:
     return verdict
 
 
-def run_round(sites: Mapping[str, SiteDirectory], state: Path, federation: FederationSettings, *, gate: bool) -> ProductRound:
-    """One federated round over the sites. A site that is refused keeps what it has, as in the product; the refusals are told."""
+def run_round(sites: Mapping[str, SiteDirectory], state: Path, federation: FederationSettings, *, gate: bool, seed: int) -> ProductRound:
+    """One federated round over the sites. A site that is refused keeps what it has, as in the product; the refusals are told.
+
+    `seed` names the federation. The halves and the projection of a probe are drawn by that name, so the round can be computed again.
+    """
     state.mkdir(parents=True, exist_ok=True)
+    known = server_app.open_state(state, federation)
+    if known.round == 0:
+        known = dataclasses.replace(known, federation=str(uuid.uuid5(uuid.NAMESPACE_OID, f"benchmark, seed {seed}")))
     nodes = [InProcessNode({"site": name, "site-directory": str(site.root)}, registered=name) for name, site in sites.items()]
-    strategy = SgcaStrategy(server_app.open_state(state, federation), federation, state, run=BENCH)
+    strategy = SgcaStrategy(known, federation, state, run=BENCH)
     report = strategy.run_round(InProcessGrid(client_app.app, nodes))
     for name, site in sites.items():
         if not gate or (name in report.verdicts and report.verdicts[name].verdict == "waiting"):

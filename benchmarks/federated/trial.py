@@ -44,6 +44,7 @@ from benchmarks.federated.workbench import Workbench, new_folder, site_settings
 from fed_backend.run_config import FederationSettings
 from sam_adapters.cases import LabelledCase, labelled_cases, split_cases
 from sam_adapters.errors import SettingError
+from sam_adapters.file_lock import locked
 from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
 
@@ -52,6 +53,8 @@ FIRST_BLOCK_ONLY = 1e-6
 """A shared depth at which one block alone has a frozen A: FLAP-SAM trains both factors."""
 BOTH_FACTORS = 0.5
 """Averages of all adapters train both factors too, but for the half of the encoder nearest the pixels, whatever the federation shares."""
+COPYING_SECONDS = 600.0
+"""How long a trial waits for another one that writes inverted copies of a hospital's images."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,9 @@ METHODS = (*ALONE, *PUBLISHED, *PRODUCT)
 class Trial:
     """The rounds of one method with one seed in one arm."""
 
-    def __init__(
-        self, folder: Path, method: str, seed: int, configuration: Configuration, hospitals: list[Hospital], bench: Workbench
-    ) -> None:
+    _bench: Workbench
+
+    def __init__(self, folder: Path, method: str, seed: int, configuration: Configuration, hospitals: list[Hospital]) -> None:
         """
         Args:
             folder: where the rounds go.
@@ -121,7 +124,6 @@ class Trial:
         self.folder, self.method, self.seed, self.configuration = folder, method, seed, configuration
         self.rounds = 1 if method == "base" else configuration.rounds
         self._hospitals = {hospital.name: hospital for hospital in hospitals}
-        self._bench = bench
         depth = PUBLISHED[method].shared_depth if method in PUBLISHED else None
         self._settings = {name: site_settings(configuration, name, seed, shared_depth=depth) for name in self._hospitals}
 
@@ -133,9 +135,10 @@ class Trial:
         """Where a finished round's figures lie."""
         return self._round(number) / UNIT
 
-    def run(self, number: int) -> dict[str, Any]:
-        """Run one round, all before it being finished; returns its unit."""
+    def run(self, number: int, bench: Workbench) -> dict[str, Any]:
+        """Run one round, all before it being finished, with the tunings and scores of `bench`; returns its unit."""
         begun = time.monotonic()
+        self._bench = bench
         with new_folder(self._round(number)) as out:
             adapters, about = self._advance(number, out)
             unit = {
@@ -250,7 +253,7 @@ class Trial:
             seconds[name] = round(tuned.seconds, 2)
             folder = self._shared_as(name, tuned.folder, number, out)
             verdicts[name] = {"tuning": take_tuned(site, settings, folder, len(cases), gate=gate and folder == tuned.folder)}
-        done = run_round(sites, home / "server", self._federation(len(sites)), gate=gate)
+        done = run_round(sites, home / "server", self._federation(len(sites)), gate=gate, seed=self.seed)
         for name, verdict in done.verdicts.items():
             verdicts[name] = verdicts.get(name, {}) | verdict
         about = asdict(done) | {"verdicts": verdicts, "tuning_seconds": seconds, "round_seconds": done.seconds}
@@ -282,7 +285,9 @@ class Trial:
         if site != self.configuration.inverted_site:
             return training_cases(hospital, self.configuration, self.seed)
         root = self.folder.parent / "inverted" / site  # every method of this arm and seed uses the same copies
-        write_site(root, hospital, self._settings[site], self.configuration, self.seed, validate=False)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with locked(root.with_suffix(".lock"), timeout=COPYING_SECONDS):
+            write_site(root, hospital, self._settings[site], self.configuration, self.seed, validate=False)
         copies = SiteDirectory.open(root)
         return split_cases(labelled_cases(copies, self._settings[site]), copies, self._settings[site]).train
 

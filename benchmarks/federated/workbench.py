@@ -1,7 +1,10 @@
 """The one network of a run, and what it has computed already: tunings and scores are kept under everything they depend on.
 
 Methods that start a round from the same adapters on the same cases get the same result without computing it twice; this is exact, because
-`tune` follows from its inputs alone. Files appear atomically, so a killed run leaves nothing half done. One process a work folder.
+`tune` follows from its inputs alone. Files appear atomically, so a killed run leaves nothing half done.
+
+Several processes may share the kept results: each result has a lock, held while it is computed, so whoever comes second waits and finds it.
+A process holds one such lock at a time; the kernel drops it with its holder.
 """
 
 import hashlib
@@ -25,10 +28,15 @@ from sam_adapters import atomic
 from sam_adapters.adapter_files import WEIGHTS_FILE
 from sam_adapters.adapters import AdaptedNetwork
 from sam_adapters.cases import LabelledCase
+from sam_adapters.file_lock import locked
 from sam_adapters.loading import load_adapted, write_untuned
 from sam_adapters.segmenter import Segmenter, resolve_device
 from sam_adapters.settings import SiteSettings
 from sam_adapters.tuning import TuningSettings, tune
+
+LOCKS = "locks"
+COMPUTING_SECONDS = 6 * 3600.0
+"""How long a process waits for a result that another one computes."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Workbench:
     """Tunes and scores adapters given as folders; None stands for the untuned ones."""
 
     def __init__(self, memo: Path, progress: Callable[[str], None] = lambda text: None) -> None:
-        memo.mkdir(parents=True, exist_ok=True)
+        (memo / LOCKS).mkdir(parents=True, exist_ok=True)
         self._memo = memo
         self._progress = progress
         self._networks: dict[str, AdaptedNetwork] = {}
@@ -59,9 +67,10 @@ class Workbench:
     def untuned(self, settings: SiteSettings) -> Path:
         """A folder with the adapters that every tuning starts from."""
         done = self._memo / _key("untuned", _layout(settings))
-        if not done.exists():
-            with new_folder(done) as folder:
-                write_untuned(settings, folder)
+        with self._computed_once(done) as missing:
+            if missing:
+                with new_folder(done) as folder:
+                    write_untuned(settings, folder)
         return done
 
     def tuned(
@@ -94,20 +103,34 @@ class Workbench:
         )
         key = _key("tuned", asdict(wanted), _digest(start), _layout(settings), _named(cases), proximal, *(["norms"] if norms else []))
         done = self._memo / key
-        if not done.exists():
-            begun = time.monotonic()
-            adapted = self.network(settings, start)
-            with norms_of(adapted, start, train=norms), _pulled_back(adapted, proximal), new_folder(done) as folder:
-                result = tune(
-                    adapted, cases, wanted, device=settings.device, progress=lambda now: self._progress(f"step {now.step}/{now.steps}")
-                )
-                adapted.save(folder)
-                if norms:
-                    save_norms(adapted, folder)
-                about = {"seconds": time.monotonic() - begun, "loss": result.losses[-1], "skipped": [one.case for one in result.skipped]}
-                (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        with self._computed_once(done) as missing:
+            if missing:
+                self._tune(done, settings, start, cases, wanted, proximal, norms)
         about = json.loads((done / "about.json").read_text(encoding="utf-8"))
         return Tuned(done, about["seconds"], about["loss"])
+
+    def _tune(
+        self,
+        done: Path,
+        settings: SiteSettings,
+        start: Path | None,
+        cases: Sequence[LabelledCase],
+        wanted: TuningSettings,
+        proximal: float,
+        norms: bool,
+    ) -> None:
+        """Tune, into the folder `done`."""
+        begun = time.monotonic()
+        adapted = self.network(settings, start)
+        with norms_of(adapted, start, train=norms), _pulled_back(adapted, proximal), new_folder(done) as folder:
+            result = tune(
+                adapted, cases, wanted, device=settings.device, progress=lambda now: self._progress(f"step {now.step}/{now.steps}")
+            )
+            adapted.save(folder)
+            if norms:
+                save_norms(adapted, folder)
+            about = {"seconds": time.monotonic() - begun, "loss": result.losses[-1], "skipped": [one.case for one in result.skipped]}
+            (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
     def scores(
         self, settings: SiteSettings, folder: Path | None, cases: Sequence[TestCase], kinds: Sequence[str], about: Any
@@ -115,18 +138,32 @@ class Workbench:
         """The scores of adapters on test cases; `about` names everything that the cases and their prompts depend on."""
         key = _key("scores", _digest(folder), _layout(settings), list(kinds), about)
         path = self._memo / f"{key}.json"
-        if not path.exists():
-            self._progress("scoring")
-            adapted = self.network(settings, folder)
-            adapted.merge()
-            try:
-                with norms_of(adapted, folder):
-                    found = score(Segmenter(adapted, version="bench", device=settings.device, bf16=settings.bf16), cases, kinds)
-            finally:
-                adapted.unmerge()
-            atomic.write_json(path, found)
+        with self._computed_once(path) as missing:
+            if missing:
+                self._progress("scoring")
+                atomic.write_json(path, self._score(settings, folder, cases, kinds))
         value: dict[str, list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8"))
         return value
+
+    def _score(
+        self, settings: SiteSettings, folder: Path | None, cases: Sequence[TestCase], kinds: Sequence[str]
+    ) -> dict[str, list[dict[str, Any]]]:
+        adapted = self.network(settings, folder)
+        adapted.merge()
+        try:
+            with norms_of(adapted, folder):
+                return score(Segmenter(adapted, version="bench", device=settings.device, bf16=settings.bf16), cases, kinds)
+        finally:
+            adapted.unmerge()
+
+    @contextmanager
+    def _computed_once(self, kept: Path) -> Iterator[bool]:
+        """Whether a result is missing; if so, nobody else computes it inside the block."""
+        if kept.exists():
+            yield False
+            return
+        with locked(self._memo / LOCKS / kept.name, timeout=COMPUTING_SECONDS):
+            yield not kept.exists()
 
 
 def with_adapters(adapted: AdaptedNetwork, folder: Path | None) -> AdaptedNetwork:

@@ -44,7 +44,7 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(root: Path, out: Path, *more: str) -> list[str]:
-    quick = ["--preset", "tiny", "--seeds", "0", "--kinds", "box", "--set", "steps", "1", "--set", "batch_size", "1"]
+    quick = ["--preset", "tiny", "--seeds", "0", "--kinds", "box", "--set", "steps", "1", "--set", "batch_size", "1", "--jobs", "1"]
     return ["--root", str(root), "--out", str(out), *quick, *more]
 
 
