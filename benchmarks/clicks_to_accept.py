@@ -24,6 +24,7 @@ from rich.table import Table
 
 from benchmarks.machine import machine
 from monailabel_app.segment_request import learns_from_masks
+from sam_adapters.adapter_files import read_schema
 from sam_adapters.dice import dice
 from sam_adapters.errors import FedscaError
 from sam_adapters.image_names import image_extension
@@ -95,11 +96,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _work_on_all(name: str, folder: Path | None, targets: Sequence[Target], options: argparse.Namespace) -> list[Work]:
-    segmenter = load_segmenter(SiteSettings(image_size=options.image_size), folder, name)
+    segmenter = load_segmenter(_settings(folder, options.image_size), folder, name)
     if segmenter.device.type == "cpu" and openvino_installed():
         segmenter.runner = OpenVinoRunner(segmenter.adapted.network)
     shown = track(targets, description=f"{name}, {segmenter.engine_name}", console=Console(stderr=True))
     return [work_on(segmenter, target, start, options.seed) for target in shown for start in ("box", "click")]
+
+
+def _settings(version: Path | None, image_size: int) -> SiteSettings:
+    """Settings with the layout of a version, whatever is usual today."""
+    if version is None:
+        return SiteSettings(image_size=image_size)
+    schema = read_schema(version)
+    return SiteSettings(image_size=image_size, rank=schema.rank, shared_depth=schema.shared_depth, shared_decoder=schema.shared_decoder)
 
 
 def _wanted(studies: Path, options: argparse.Namespace) -> list[str]:

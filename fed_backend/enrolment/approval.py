@@ -18,12 +18,12 @@ from fed_backend.enrolment.bundle import Bundle, seal
 from fed_backend.enrolment.request import SiteRequest
 from fed_backend.enrolment.roster import Entry
 from fed_backend.enrolment.server_identity import ServerIdentity
+from fed_backend.enrolment.site_agreement import AGREED
 from fed_backend.enrolment.superlink_nodes import SuperLinkNodes
 from fed_backend.errors import EnrolmentError
 from fed_backend.run_config import FEDERATION_FILE, FederationSettings
 from sam_adapters.provenance import utc_now
 
-AGREED = ("base", "rank", "shared_depth", "shared_decoder")
 LATER = "The SuperLink is down: it is told when it starts."
 _CERTIFICATE_BEGIN = "-----BEGIN CERTIFICATE-----"
 

@@ -13,7 +13,7 @@ from benchmarks.timing import Timing
 from sam_adapters.bases.tiny_vit import ConvNorm, TinyViT
 from sam_adapters.geometry import Geometry
 from sam_adapters.images import MedicalImage
-from sam_adapters.loading import load_segmenter
+from sam_adapters.loading import load_segmenter, write_untuned
 from sam_adapters.settings import SiteSettings
 from tests.sam_adapters.test_segmenter import disc
 
@@ -86,3 +86,11 @@ def test_the_encoder_as_published_computes_the_same_and_only_within_the_block(mo
         again = encoder(pixels)
     torch.testing.assert_close(plain, expected, rtol=1e-4, atol=1e-4)
     assert torch.equal(again, expected)
+
+
+def test_a_version_of_another_layout_is_worked_with(tmp_path: Path) -> None:
+    write_untuned(SiteSettings(image_size=64, rank=4, shared_depth=0.5, shared_decoder=False), tmp_path / "version")
+    settings = clicks_to_accept._settings(tmp_path / "version", 64)
+    assert (settings.rank, settings.shared_depth, settings.shared_decoder) == (4, 0.5, False)
+    assert load_segmenter(settings, tmp_path / "version", "tuned").version == "tuned"
+    assert clicks_to_accept._settings(None, 64) == SiteSettings(image_size=64)

@@ -9,7 +9,7 @@ import pytest
 from fed_backend.enrolment import approval, membership, roster
 from fed_backend.enrolment.certificate_days import site_certificates
 from fed_backend.enrolment.request import SiteRequest, read_request
-from fed_backend.enrolment.site_agreement import adopt_settings
+from fed_backend.enrolment.site_agreement import AGREED, adopt_settings
 from fed_backend.errors import EnrolmentError, UntrustedError
 from fed_backend.launch import ServerAddress
 from fed_backend.run_config import FederationSettings
@@ -164,7 +164,7 @@ def test_a_bundle_never_carries_a_private_key(tmp_path: Path) -> None:
 
 
 def test_settings_of_the_site_are_its_own() -> None:
-    assert set(approval.AGREED) <= set(SiteSettings.__dataclass_fields__)
+    assert set(AGREED) <= set(SiteSettings.__dataclass_fields__)
 
 
 def test_a_bundle_of_before_a_setting_means_what_the_software_did_then(tmp_path: Path) -> None:
