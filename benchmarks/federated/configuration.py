@@ -21,7 +21,8 @@ class Configuration:
         kinds: kinds of prompt that are trained, gated and tested, some of box, point, none.
         train_cases, validation_cases, test_cases: cases of a site at most; 0 for all.
         test_slices: largest slices of a test case that are scored; 0 for all with target.
-        scored: `test`, or `validation`, by which choices are made, because test cases decide nothing; not for methods that validate.
+        scored: `test`; or, by which choices are made, because test cases decide nothing: `validation`, not for methods that validate, or
+            `spare`, cases to train on or to validate with that the seed has not drawn.
         label_value: the target's value; 0 for every value above 0.
         encoding, caution, probe_every: of the federation.
         proximal: μ of FedProx.

@@ -6,6 +6,9 @@ Takes the versions that became active one after the other in finished trials of 
 tunings and mixtures. Each is scored as the gate scores it on the seed's validation cases, and on *spare* cases: validation and training
 cases that the seed has not drawn, of patients that it has not drawn. Test cases are not touched, so the gate's rule can be chosen by the
 result. A site without at least four spare cases is left out; at most sixteen are used.
+
+A second table tells what the hospitals would serve in the end if the gate decided on serving alone, and everything were learnt from, as it
+was in these trials.
 """
 
 import json
@@ -18,13 +21,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.federated.configuration import Configuration
-from benchmarks.federated.hospitals import Hospital, drawn, find_hospitals, training_cases, validation_cases
+from benchmarks.federated.hospitals import Hospital, find_hospitals, spare_cases, validation_cases
 from benchmarks.federated.report import table_row
 from benchmarks.federated.work_folder import read_configuration, study_options, trial_folder
 from benchmarks.federated.workbench import site_settings, with_adapters
 from benchmarks.machine import machine
 from sam_adapters import atomic
-from sam_adapters.cases import LabelledCase
 from sam_adapters.errors import SettingError
 from sam_adapters.evaluation import CaseScore, evaluate
 from sam_adapters.gate import CHANCE_ERRORS, decide, standard_error
@@ -104,19 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 atomic.write_json(options.out, about)
                 print(f"seed {seed}, {hospital.name}: {len(known)} versions so far", flush=True)
     print(markdown(known))
-
-
-def spare_cases(hospital: Hospital, configuration: Configuration, seed: int) -> tuple[LabelledCase, ...]:
-    """Up to sixteen validation and training cases that the seed has not drawn, of patients that it has not drawn either."""
-    used = (*training_cases(hospital, configuration, seed), *validation_cases(hospital, configuration, seed))
-    seen = {hospital.patients.get(case.case, case.patient) for case in used}
-    free = (case for case in (*hospital.validation, *hospital.train) if hospital.patients.get(case.case, case.patient) not in seen)
-    return drawn(tuple(free), MOST_SPARE, seed, f"{hospital.name} spare")
+    print()
+    print(markdown_served(known))
 
 
 def steps_of(folder: Path, hospital: Hospital, configuration: Configuration, seed: int) -> list[dict[str, Any]]:
     """One step for each version that became active at a site: its scores, those of the version before, and those of the base."""
-    cases = {"validation": validation_cases(hospital, configuration, seed), "spare": spare_cases(hospital, configuration, seed)}
+    cases = {"validation": validation_cases(hospital, configuration, seed), "spare": spare_cases(hospital, configuration, seed, MOST_SPARE)}
     if len(cases["spare"]) < LEAST_SPARE:
         return []
     settings = site_settings(configuration, hospital.name, seed)
@@ -166,6 +162,43 @@ def judged(steps: Sequence[Mapping[str, Any]], rule: Rule) -> dict[str, float]:
         "lost": float(np.mean([not yes and change > HARM for yes, change in zip(taken, gains, strict=True)])),
         "gain": float(np.mean([change if yes else 0.0 for yes, change in zip(taken, gains, strict=True)])),
     }
+
+
+def served(steps: Sequence[Mapping[str, Any]], rule: Rule) -> dict[str, float]:
+    """What the hospitals serve in the end if a rule decides on serving alone, while everything is learnt from.
+
+    Args:
+        steps: of one site and seed after the other, in the order in which the versions came.
+
+    Returns:
+        dice: mean Dice on the spare cases of what each site serves in the end, the base at first; worst: that of the worst site, its seeds
+        together; taken: share of the versions that are served.
+    """
+    ends: dict[tuple[str, int], float] = {}
+    active: dict[tuple[str, int], Scores] = {}
+    taken = 0
+    for step in steps:
+        site = step["site"], step["seed"]
+        candidate, base = _read(step["validation"]["candidate"]), _read(step["validation"]["base"])
+        before = active.setdefault(site, base)
+        ends.setdefault(site, _mean(step, "base"))
+        if rule(candidate, before, base):
+            active[site], ends[site], taken = candidate, _mean(step, "candidate"), taken + 1
+    sites = {name: float(np.mean([value for (site, _), value in ends.items() if site == name])) for name, _ in ends}
+    return {"dice": float(np.mean(list(ends.values()))), "worst": min(sites.values()), "taken": taken / len(steps)}
+
+
+def _mean(step: Mapping[str, Any], who: str) -> float:
+    return float(np.mean([one["dice"] for one in step["spare"][who]]))
+
+
+def markdown_served(steps: Sequence[Mapping[str, Any]]) -> str:
+    """A table of what is served in the end under each rule."""
+    lines = [table_row(["rule, for serving alone", "Dice served in the end", "worst site", "served"]), table_row(["---", *["---:"] * 3])]
+    for name, rule in RULES.items():
+        now = served(steps, rule)
+        lines.append(table_row([name, f"{now['dice']:.4f}", f"{now['worst']:.4f}", f"{100 * now['taken']:.0f} %"]))
+    return "\n".join(lines)
 
 
 def _read(scores: Sequence[Mapping[str, Any]]) -> list[CaseScore]:

@@ -124,17 +124,31 @@ def test_cases(hospital: Hospital, configuration: Configuration) -> tuple[Labell
     return drawn(hospital.test, configuration.test_cases, 0, f"{hospital.name} test")
 
 
-def scored_cases(hospital: Hospital, configuration: Configuration) -> tuple[LabelledCase, ...]:
-    """What figures are of: the test cases, or as many validation cases, the same for every seed, method and arm.
+def spare_cases(hospital: Hospital, configuration: Configuration, seed: int, most: int) -> tuple[LabelledCase, ...]:
+    """Validation and training cases that the seed has not drawn, of patients that it has not drawn either; so many at most, 0 for all."""
+    used = (*training_cases(hospital, configuration, seed), *validation_cases(hospital, configuration, seed))
+    seen = {hospital.patients.get(case.case, case.patient) for case in used}
+    free = (case for case in (*hospital.validation, *hospital.train) if hospital.patients.get(case.case, case.patient) not in seen)
+    return drawn(tuple(free), most, seed, f"{hospital.name} spare")
+
+
+def scored_cases(hospital: Hospital, configuration: Configuration, seed: int) -> tuple[LabelledCase, ...]:
+    """What figures are of: the test cases, the same for every seed, method and arm; or as many validation cases, the same too; or as many
+    cases that the seed spares.
 
     Raises:
-        SettingError: `scored` is neither.
+        SettingError: `scored` is none of these, or the hospital has no case to spare.
     """
-    if configuration.scored == "test":
+    wanted = configuration.scored
+    if wanted == "test":
         return test_cases(hospital, configuration)
-    if configuration.scored == "validation":
+    if wanted == "validation":
         return drawn(hospital.validation, configuration.test_cases, 0, f"{hospital.name} scored validation")
-    raise SettingError(f"scored is {configuration.scored!r}, expected test or validation.")
+    if wanted == "spare":
+        if spare := spare_cases(hospital, configuration, seed, configuration.test_cases):
+            return spare
+        raise SettingError(f"{hospital.name} has no spare case: every patient's cases are used. Score test or validation cases.")
+    raise SettingError(f"scored is {wanted!r}, expected test, validation or spare.")
 
 
 def write_site(root: Path, hospital: Hospital, settings: SiteSettings, configuration: Configuration, seed: int, *, validate: bool) -> Path:

@@ -68,7 +68,7 @@ def _of_hospital(hospital: Hospital, trials: dict[str, Path], configuration: Con
             seed=seed,
             inverted=hospital.name == configuration.inverted_site,
         )
-        for case in scored_cases(hospital, configuration)[:CASES]
+        for case in scored_cases(hospital, configuration, seed)[:CASES]
     ]
     slices = {case.name: case.slices[0] for case in cases if case.slices}
     adapted = load_adapted(settings)

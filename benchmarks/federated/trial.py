@@ -120,7 +120,7 @@ class Trial:
         if method not in METHODS:
             raise SettingError(f"There is no method {method!r}: expected some of {', '.join(METHODS)}.")
         if method in VALIDATING and configuration.scored == "validation":
-            raise SettingError(f"Method {method} validates on the cases that are to be scored: leave it out, or score the test cases.")
+            raise SettingError(f"Method {method} validates on the cases that are to be scored: leave it out, or score spare or test cases.")
         self.folder, self.method, self.seed, self.configuration = folder, method, seed, configuration
         self.rounds = 1 if method == "base" else configuration.rounds
         self._hospitals = {hospital.name: hospital for hospital in hospitals}
@@ -296,7 +296,7 @@ class Trial:
 
     def _scores(self, site: str, folder: Path | None) -> dict[str, list[dict[str, Any]]]:
         settings, kinds = self._settings[site], list(self.configuration.kinds)
-        chosen = scored_cases(self._hospitals[site], self.configuration)
+        chosen = scored_cases(self._hospitals[site], self.configuration, self.seed)
         cases = [self._test_case(site, case, settings) for case in chosen]
         about = [
             [[str(case.image), case.label_sha256] for case in chosen],

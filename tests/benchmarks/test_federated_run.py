@@ -195,10 +195,12 @@ def test_inverting_keeps_the_range(hospitals: Path, tmp_path: Path) -> None:
 def test_choices_are_scored_on_validation_cases_by_methods_that_do_not_validate(hospitals: Path, tmp_path: Path) -> None:
     hospital = find_hospitals(hospitals)[0]
     wanted = PRESETS["tiny"].changed({"scored": "validation"})
-    found = {case.case for case in scored_cases(hospital, wanted)}
+    found = {case.case for case in scored_cases(hospital, wanted, 0)}
     assert found
     assert found <= {case.case for case in hospital.validation}
     with pytest.raises(SystemExit, match="validates on the cases that are to be scored"):
         command.main(arguments(hospitals, tmp_path / "result.json", "--methods", "fedsca-gate", "--set", "scored", '"validation"'))
-    with pytest.raises(SettingError, match="expected test or validation"):
-        scored_cases(hospital, wanted.changed({"scored": "training"}))
+    with pytest.raises(SettingError, match="expected test, validation or spare"):
+        scored_cases(hospital, wanted.changed({"scored": "training"}), 0)
+    with pytest.raises(SettingError, match="has no spare case"):
+        scored_cases(hospital, wanted.changed({"scored": "spare"}), 0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.federated import gate_study, probe_measures, probe_study
 from benchmarks.federated.configuration import Configuration
-from benchmarks.federated.hospitals import Hospital, training_cases
+from benchmarks.federated.hospitals import Hospital, scored_cases, spare_cases, training_cases
 from sam_adapters.cases import LabelledCase
 from sam_adapters.evaluation import CaseScore
 
@@ -57,6 +57,18 @@ def test_standard_error_by_hand() -> None:
 def test_rules_are_judged_by_what_nobody_looked_at(rule: str, taken: float, harm: float, lost: float, gain: float) -> None:
     found = gate_study.judged(STEPS, gate_study.RULES[rule])
     assert found == pytest.approx({"taken": taken, "harm": harm, "lost": lost, "gain": gain})
+
+
+def test_what_is_served_if_the_rule_decides_on_serving_alone() -> None:
+    """The strict rule serves .81, turns .795 and .77 away, and serves .81 again; on spare cases that is .83 and .78."""
+    strict = gate_study.RULES["the product's: mean not below the active version's"]
+    assert gate_study.served(STEPS, strict) == pytest.approx({"dice": 0.78, "worst": 0.78, "taken": 0.5})
+    assert gate_study.served(STEPS[:3], strict) == pytest.approx({"dice": 0.83, "worst": 0.83, "taken": 1 / 3})
+    both = gate_study.served([*STEPS[:3], step((0.1, 0.1), 0.1, site="B")], strict)
+    assert both == pytest.approx({"dice": (0.83 + 0.9) / 2, "worst": 0.83, "taken": 0.5})
+    nothing = gate_study.served(STEPS, lambda candidate, active, base: False)
+    assert nothing == pytest.approx({"dice": 0.5, "worst": 0.5, "taken": 0})
+    assert "| take everything | 0.7800 | 0.7800 | 100 % |" in gate_study.markdown_served(STEPS)
 
 
 def test_table_counts_a_sites_first_version_apart() -> None:
@@ -115,9 +127,10 @@ def test_spare_cases_are_of_patients_that_nobody_looked_at(tmp_path: Path) -> No
     hospital = Hospital("A", train, (labelled("v0"),), (), {case.case: case.case[:-1] for case in train}, {})
     configuration = Configuration(train_cases=6, validation_cases=1)
     seen = {hospital.patients[case.case] for case in training_cases(hospital, configuration, 0)}
-    spare = gate_study.spare_cases(hospital, configuration, 0)
-    assert len(spare) == gate_study.MOST_SPARE
+    spare = spare_cases(hospital, configuration, 0, 16)
+    assert len(spare) == 16
     assert not seen & {hospital.patients[case.case] for case in spare}
+    assert len(scored_cases(hospital, configuration.changed({"scored": "spare", "test_cases": 5}), 0)) == 5
 
 
 def test_halves_share_no_patient() -> None:
