@@ -67,9 +67,9 @@ doctor: $(INSTALLED) ## tell what is installed, which device and base are used, 
 	@$(RUN) fedsca doctor
 
 TEST_PROCESSES ?= 2
-test: $(INSTALLED_DEV) ## all tests (about ten minutes on two cores; TEST_PROCESSES=1 runs one at a time)
+test: $(INSTALLED_DEV) ## all tests (10 to 30 minutes on two cores; TEST_PROCESSES=1 runs one at a time)
 	@# Passive waiting: threads of torch that spin while they wait starve the other processes that the tests start.
-	$(RUN) OMP_WAIT_POLICY=PASSIVE python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(RUN) OMP_WAIT_POLICY=PASSIVE python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations 25 --durations-min 10
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
