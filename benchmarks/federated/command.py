@@ -156,11 +156,13 @@ class Run:
 
     def _finished_rounds(self, todo: dict[Trial, str]) -> Iterator[Finished]:
         """Compute what is missing of these trials, given with the names of their arms."""
-        trials = list(todo)
+        trials = [trial for trial in todo if trial.missing()]
         if self.jobs == 1 or len(trials) < 2:
             bench = Workbench(self.memo, self._note)
             return one_by_one(trials, bench, lambda trial, number: self._begins(todo[trial], trial, number))
-        return side_by_side(trials, self.memo, jobs=min(self.jobs, len(trials)), threads=self.base.threads)
+        jobs = min(self.jobs, len(trials))
+        print(f"Computing in {jobs} processes; a line for each round that is finished.", flush=True)
+        return side_by_side(trials, self.memo, jobs=jobs, threads=self.base.threads)
 
     def _begins(self, arm: str, trial: Trial, number: int) -> None:
         self._now = _line(arm, trial, number)

@@ -142,8 +142,7 @@ def steps_of(folder: Path, hospital: Hospital, configuration: Configuration, see
 
 def gain(step: Mapping[str, Any], cases: str) -> float:
     """Mean Dice of the candidate less that of the active version, all kinds of prompt alike."""
-    mean = {who: np.mean([one["dice"] for one in step[cases][who]]) for who in ("candidate", "active")}
-    return float(mean["candidate"] - mean["active"])
+    return _mean(step, cases, "candidate") - _mean(step, cases, "active")
 
 
 def judged(steps: Sequence[Mapping[str, Any]], rule: Rule) -> dict[str, float]:
@@ -181,15 +180,15 @@ def served(steps: Sequence[Mapping[str, Any]], rule: Rule) -> dict[str, float]:
         site = step["site"], step["seed"]
         candidate, base = _read(step["validation"]["candidate"]), _read(step["validation"]["base"])
         before = active.setdefault(site, base)
-        ends.setdefault(site, _mean(step, "base"))
+        ends.setdefault(site, _mean(step, "spare", "base"))
         if rule(candidate, before, base):
-            active[site], ends[site], taken = candidate, _mean(step, "candidate"), taken + 1
+            active[site], ends[site], taken = candidate, _mean(step, "spare", "candidate"), taken + 1
     sites = {name: float(np.mean([value for (site, _), value in ends.items() if site == name])) for name, _ in ends}
     return {"dice": float(np.mean(list(ends.values()))), "worst": min(sites.values()), "taken": taken / len(steps)}
 
 
-def _mean(step: Mapping[str, Any], who: str) -> float:
-    return float(np.mean([one["dice"] for one in step["spare"][who]]))
+def _mean(step: Mapping[str, Any], cases: str, who: str) -> float:
+    return float(np.mean([one["dice"] for one in step[cases][who]]))
 
 
 def markdown_served(steps: Sequence[Mapping[str, Any]]) -> str:

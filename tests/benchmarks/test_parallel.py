@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from benchmarks.federated.trial import Trial
 from benchmarks.federated.workbench import Workbench
 from sam_adapters.errors import SettingError
 from tests.benchmarks.test_federated_run import arguments, make_hospital
+from tests.fed_backend.schedule.test_processes import gone
+from tests.monailabel_app.server_process import wait_until
 
 DEADLINE = 120.0
 
@@ -129,29 +130,9 @@ def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.DEVNULL)
     try:
-        worker = int(until(lambda: (tmp_path / "c.pid").read_text(encoding="utf-8")))
+        told = tmp_path / "c.pid"
+        worker = int(wait_until(lambda: told.exists() and told.read_text(encoding="utf-8"), DEADLINE, what="the worker"))
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait(DEADLINE)
-    until(lambda: gone(worker))
-
-
-def gone(process: int) -> bool:
-    """Whether a process has ended; one that waits to be reaped has."""
-    status = Path(f"/proc/{process}/stat")
-    if status.exists() and status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z":
-        raise OSError(f"process {process} is alive")
-    return True
-
-
-def until(question: Any) -> Any:
-    """The answer, asked until it is neither empty nor an OSError."""
-    deadline = time.monotonic() + DEADLINE
-    while True:
-        try:
-            if answer := question():
-                return answer
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, "no answer in time"
-        threading.Event().wait(0.05)
+    wait_until(lambda: gone(worker), DEADLINE, what="the worker's end")
