@@ -1,6 +1,6 @@
 """What a hospital does in a round, as functions over its site directory. No Flower; torch only where the network is needed.
 
-    collect_update    reads the active version's shared B and counts cases: numpy only, answered within a second
+    collect_update    reads the shared B of the version that is learnt from and counts cases: numpy only, answered within a second
     answer_probe      gradients at the common state (torch)
     receive_mixture   mixture + own local adapters = candidate, then the gate (torch)
     note_refusal      writes down why the server took nothing from this site
@@ -123,7 +123,7 @@ class MixtureReply:
     """What became of a mixture.
 
     Attributes:
-        verdict: `promoted`, `rejected`, `waiting` (for a person) or `unchanged` (the mixture is what is active already).
+        verdict: `promoted`, `rejected`, `waiting` (for a person) or `unchanged` (the mixture is what the site learns from already).
         reason: why, as a sentence.
         active_before, active_after: version ids, or `base`.
         candidate: version made of the mixture; "" if none was needed.
@@ -147,14 +147,14 @@ def collect_update(member: Member, info: RoundInfo) -> UpdateReply:
     Raises:
         RoundError: the federation uses another base or layout than this site.
         PolicyError, PrivacyError: nothing may leave; see `outgoing`.
-        FedscaError: the site's settings, registry or active version cannot be used.
+        FedscaError: the site's settings, registry or adapters cannot be used.
     """
     schema, door = agreed_schema(member, info), Door.open(member.site, info.privacy)
     with Registry(member.site) as registry:
-        active = registry.active()
-        state, cases, why_not = _given(member, door, active, _shared_state(registry, active, schema))
+        learnt = registry.learnt_from()
+        state, cases, why_not = _given(member, door, learnt, _shared_state(registry, learnt, schema))
         payload = _encoded_update(member, info, door, wire.UpdateMessage(member.name, info.round, cases, state))
-        version = active.id if active else BASE
+        version = learnt.id if learnt else BASE
         door.leaves("update", payload, values=schema.size, round=info.round, sent=_sent(registry, info))
         registry.record_round(_record(info, sent_version=version, bytes_up={"update": len(payload)}))
     return UpdateReply(payload, version if door.rule is None else "", cases, why_not, door.spent(), door.rule.delta if door.rule else None)
@@ -295,15 +295,15 @@ def _remember(member: Member, memory: SiteMemory) -> None:
     site_memory.save(memory, member.site.work / MEMORY_FILE)
 
 
-def _given(member: Member, door: Door, active: Version | None, state: AdapterState) -> tuple[AdapterState, int, str]:
+def _given(member: Member, door: Door, learnt: Version | None, state: AdapterState) -> tuple[AdapterState, int, str]:
     """What an update says: the numbers as they may leave, the cases they stand for, and why there are none."""
-    if active is None:
+    if learnt is None:
         return state, 0, ""
     names = [case.case for case in training_cases(member)]
     why_not = door.gives(names)
     if not why_not:
         try:
-            return door.update(state, active.id), len(names), ""
+            return door.update(state, learnt.id), len(names), ""
         except BudgetSpentError as error:
             why_not = str(error)
     return AdapterState.zeros(state.schema), 0, why_not
@@ -316,15 +316,15 @@ def _sent(registry: Registry, info: RoundInfo) -> Mapping[str, int]:
 
 
 def _decide(member: Member, info: RoundInfo, registry: Registry, mixture: wire.Mixture) -> MixtureReply:
-    active = registry.active()
+    active, learnt = registry.active(), registry.learnt_from()
     before = active.id if active else BASE
     schema = mixture.state.schema
-    if _same_in_half_precision(_shared_state(registry, active, schema), mixture.state) or _is_own_update(
-        member, info, registry, mixture, before
+    if _same_in_half_precision(_shared_state(registry, learnt, schema), mixture.state) or _is_own_update(
+        member, info, registry, mixture, learnt.id if learnt else BASE
     ):
-        return MixtureReply(UNCHANGED, "The mixture is what is active already.", before, "", before)
-    with _parent_folder(member, registry, active) as parent:
-        candidate = _add_candidate(member, info, registry, active, parent, mixture)
+        return MixtureReply(UNCHANGED, "The mixture is what this site has already.", before, "", before)
+    with _parent_folder(member, registry, learnt) as parent:
+        candidate = _add_candidate(member, info, registry, learnt, parent, mixture)
     from sam_adapters.gate import run_gate  # torch
 
     decision = run_gate(member.site, member.settings, candidate.id, round=info.round)
@@ -333,7 +333,7 @@ def _decide(member: Member, info: RoundInfo, registry: Registry, mixture: wire.M
 
 
 def _add_candidate(
-    member: Member, info: RoundInfo, registry: Registry, active: Version | None, parent: Path, mixture: wire.Mixture
+    member: Member, info: RoundInfo, registry: Registry, learnt: Version | None, parent: Path, mixture: wire.Mixture
 ) -> Version:
     """The version made of the mixture and the parent's local adapters. Done twice, it is the same version."""
     provenance = Provenance(
@@ -341,7 +341,7 @@ def _add_candidate(
         base=mixture.state.schema.base,
         schema_id=mixture.state.schema.id,
         site=member.name,
-        parents=(active.id,) if active else (),
+        parents=(learnt.id,) if learnt else (),
         federation=info.name,
         round=info.round,
         weights=dict(mixture.weights),
@@ -355,10 +355,10 @@ def _add_candidate(
 
 
 @contextlib.contextmanager
-def _parent_folder(member: Member, registry: Registry, active: Version | None) -> Iterator[Path]:
-    """Folder with the site's local adapters: the active version's, or the untuned ones."""
-    if active is not None:
-        yield registry.folder(active.id)
+def _parent_folder(member: Member, registry: Registry, learnt: Version | None) -> Iterator[Path]:
+    """Folder with the site's local adapters: those of the version that is learnt from, or the untuned ones."""
+    if learnt is not None:
+        yield registry.folder(learnt.id)
         return
     from sam_adapters.loading import write_untuned  # torch
 
@@ -376,9 +376,9 @@ def _temporary_folder(site: SiteDirectory) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _shared_state(registry: Registry, active: Version | None, schema: AdapterSchema) -> AdapterState:
-    """The shared part of the active version; of the untuned base it is zero."""
-    return AdapterState.zeros(schema) if active is None else adapter_files.read_shared_state(registry.folder(active.id), schema)
+def _shared_state(registry: Registry, version: Version | None, schema: AdapterSchema) -> AdapterState:
+    """The shared part of a version; of the untuned base it is zero."""
+    return AdapterState.zeros(schema) if version is None else adapter_files.read_shared_state(registry.folder(version.id), schema)
 
 
 def _same_in_half_precision(one: AdapterState, other: AdapterState) -> bool:
@@ -387,10 +387,10 @@ def _same_in_half_precision(one: AdapterState, other: AdapterState) -> bool:
         return bool(np.array_equal(one.to_vector().astype(np.float16), other.to_vector().astype(np.float16)))
 
 
-def _is_own_update(member: Member, info: RoundInfo, registry: Registry, mixture: wire.Mixture, active: str) -> bool:
-    """Whether the mixture is this site's own update, as it was rounded for the way, and the version that was sent is still active."""
+def _is_own_update(member: Member, info: RoundInfo, registry: Registry, mixture: wire.Mixture, learnt: str) -> bool:
+    """Whether the mixture is this site's own update, as it was rounded for the way, of the version that the site still learns from."""
     memory, known = _memory(member, info, mixture.state.schema), registry.find_round(info.federation, info.round)
-    if memory.sent_round != info.round or known is None or known.sent_version != active:
+    if memory.sent_round != info.round or known is None or known.sent_version != learnt:
         return False
     return bool(np.array_equal(memory.sent.to_vector(), mixture.state.to_vector()))
 

@@ -1,5 +1,8 @@
 """The gate: a candidate becomes active only if it does not get worse on the site's own validation cases.
 
+What is served and what is learnt from are two questions. A few cases tell a good version from a slightly better one by chance, so who
+builds only on what passed loses what the federation gains; a candidate that was turned away is learnt from unless it is far below.
+
 `decide` is the rule, pure. `run_gate` scores the versions and carries the verdict out. Processes: gates of one site run one after the
 other, under an flock on <site>/work/gate.lock, which the kernel releases when its holder dies. When something else becomes active
 while a gate computes (a person, through the command line), the comparison is made again with what is active then.
@@ -48,8 +51,12 @@ TRADE_GAIN = 0.1
 """Gain of mean Dice over all kinds of prompt from which a small loss in one kind is a person's choice instead of a rejection."""
 TRADE_LOSS = 0.1
 """The largest such loss, against the active version and against the base: no kind may lose more than all together gain."""
+LEARNING_LOSS = 0.1
+"""Dice by which a version may be below the active version, in any kind of prompt, and still be learnt from."""
 CHANCE_ERRORS, CHANCE_MOST = 2.0, 0.05
 """A kind's fall of up to so many standard errors of its mean difference, and of so much Dice at most, is taken for chance."""
+LEARNT = f"It is not served, but it is not below the untuned base, and by {LEARNING_LOSS:g} Dice at most below what is."
+"""Why a version that was turned away is learnt from, in the history."""
 ATTEMPTS = 5
 """How often a comparison is made again because something else became active meanwhile."""
 LOCK_SECONDS = 3600.0
@@ -62,8 +69,8 @@ class GateDecision:
     Attributes:
         verdict: `promoted` (now active), `rejected`, or `waiting` for a person.
         reason: why, as a sentence.
-        figures: JSON values: number of cases, the mean Dice of candidate, active and base for each prompt kind and over all, and the margin
-            that each kind was allowed.
+        figures: JSON values: number of cases, the mean Dice of candidate, active and base for each prompt kind and over all, the margin
+            that each kind was allowed, and whether the candidate is good enough to learn from.
     """
 
     verdict: Verdict
@@ -106,6 +113,7 @@ def decide(
     cases = len({case for case, _ in keys})
     figures = _figures(cases, candidate, active, base)
     figures["margins"] = {kind: max(margin, chance_margin(candidate, active, kind, errors)) for kind in figures["kinds"]}
+    figures["learnable"] = cases >= min_cases and learnable(figures, mean_by_kind(accepted))
     if cases < min_cases:
         return GateDecision("waiting", f"Waits for a person: {_count(cases)}, at least {min_cases} are needed to decide.", figures)
     problem = _problem(figures, mean_by_kind(accepted))
@@ -125,6 +133,22 @@ def decide(
         f"Mean Dice {overall['candidate']:.3f} against {overall['active']:.3f} of the active version ({_count(cases)}).",
         figures,
     )
+
+
+def learnable(figures: Mapping[str, Any], accepted: Mapping[str, float]) -> bool:
+    """Whether a candidate is good enough to go on from, be it served or not: not below the floor over all kinds of prompt, and in no kind
+    below the active version or the floor by more than `LEARNING_LOSS`. The active version does not move when a candidate is turned away, so
+    however many follow each other, they cannot creep further below it.
+
+    Args:
+        figures: mean Dice of candidate, active and base.
+        accepted: mean Dice by kind of the version a person chose; {} if none did.
+    """
+    kinds = figures["kinds"]
+    floors = {kind: min(mean["base"], accepted.get(kind, mean["base"])) for kind, mean in kinds.items()}
+    if not kinds or figures["overall"]["candidate"] < np.mean(list(floors.values())) - ROUNDING:
+        return False
+    return all(mean["candidate"] >= max(mean["active"], floors[kind]) - LEARNING_LOSS - ROUNDING for kind, mean in kinds.items())
 
 
 def chance_margin(candidate: Sequence[CaseScore], active: Sequence[CaseScore], kind: str, errors: float = CHANCE_ERRORS) -> float:
@@ -219,7 +243,7 @@ def run_gate(
     """Score a candidate, the active version and the base on the validation cases, decide, and carry the decision out in the registry.
 
     Scores of the active version and the base are kept in the registry, under everything they depend on, and computed only once.
-    A rejected candidate is marked so; one that waits stays a candidate. Should validation cases that came later show the active version
+    A rejected candidate is marked so; one that waits stays a candidate; either is learnt from if it is good enough for that. Should validation cases that came later show the active version
     itself to be below the base, and the candidate no better, the base becomes active again. What a person made active stands, also below
     the base: it is then the floor.
 
@@ -273,11 +297,11 @@ def _set_aside(
     Args:
         fallen: how the active version is below its floor, in words; None if it holds.
     """
-    if decision.verdict == "waiting":
-        registry.hold(version_id, reason=decision.reason, figures=decision.figures)
-    else:
-        registry.reject(version_id, reason=decision.reason, figures=decision.figures)
-    if fallen is None or decision.figures["cases"] < MIN_CASES:
+    holds = fallen is None or decision.figures["cases"] < MIN_CASES
+    learn = LEARNT if decision.figures["learnable"] and holds else ""
+    put_aside = registry.hold if decision.verdict == "waiting" else registry.reject
+    put_aside(version_id, reason=decision.reason, figures=decision.figures, learn=learn)
+    if holds:
         return decision
     reason = f"On the validation cases there are now, version {active_id} is below the untuned base: {fallen}."
     try:

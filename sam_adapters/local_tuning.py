@@ -117,7 +117,7 @@ def run_local_tuning(
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> TuningOutcome:
-    """Tune on the site's labelled training cases, from the active version (or the base), and let the gate decide on the result.
+    """Tune on the site's labelled training cases, from the version that is learnt from (or the base), and let the gate decide on the result.
 
     The gate compares with what is active when it runs, be that still the version that was started from or not.
 
@@ -127,7 +127,7 @@ def run_local_tuning(
 
     Raises:
         TuningError: another tuning is running, there is nothing to tune on, or the loss is no longer finite.
-        FedscaError: the base, the active version, the registry or a setting cannot be used.
+        FedscaError: the base, the version that it starts from, the registry or a setting cannot be used.
     """
     with _only_tuning(site), Registry(site) as registry:
         report = _Report(site.tuning_progress_file, progress)
@@ -149,7 +149,7 @@ def _tune_and_decide(
         raise TuningError("There are no labelled training cases: label some, or see split.json for cases that only validate or test.")
     number = registry.start_tuning(len(train), settings.tune_steps)
     try:
-        parent = registry.active()
+        parent = registry.learnt_from()
         adapted = load_adapted(settings, registry.folder(parent.id) if parent else None)
         result = _tune(site, settings, adapted, train, parent, report, stop)
         if result.stopped:

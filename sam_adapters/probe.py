@@ -79,7 +79,7 @@ def probe_halves(
     max_cases_per_half: int = 16,
     seed: int = 0,
 ) -> ProbeHalves | None:
-    """Measure the two halves at a common shared state, with the local adapters of the site's active version.
+    """Measure the two halves at a common shared state, with the local adapters of the version that the site learns from.
 
     A case's gradient is that of `tuning_loss.fixed_prompt_loss` (tight box and deepest point) on its largest slice. A case that cannot be
     used is left out and logged, as is one whose gradient is zero or not finite.
@@ -101,8 +101,8 @@ def probe_halves(
     if not all(halves):
         return None
     with Registry(site) as registry:
-        active = registry.active()
-        adapted = load_adapted(settings, registry.folder(active.id) if active else None)
+        version = registry.learnt_from()
+        adapted = load_adapted(settings, registry.folder(version.id) if version else None)
     adapted.load_shared(common)
     device = resolve_device(settings.device)
     adapted.network.to(device)

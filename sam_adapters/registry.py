@@ -110,6 +110,20 @@ class Registry:
             row = connection.execute(select(tables.versions).where(tables.versions.c.state == "active")).one_or_none()
         return None if row is None else rows.to_version(row)
 
+    def learnt_from(self) -> Version | None:
+        """The version that tunings and mixtures build upon and that a federation gets; None for the untuned base.
+
+        It is the active version, or a later one that was turned away for serving and is good enough to go on from (see `gate`). A person who
+        activates or rolls back decides on both. One whose folder is damaged gives way to the active version.
+        """
+        with self._reading() as connection:
+            version_id = rows.learnt_from(connection)
+        if version_id == BASE:
+            return None
+        if adapter_store.problem_of(self._adapters / version_id, version_id) is not None:
+            return self.active()
+        return self.get(version_id)
+
     def generation(self) -> int:
         """A number that grows whenever another version (or the base) becomes active; one indexed read, cheap to poll."""
         with self._reading() as connection:
@@ -149,8 +163,8 @@ class Registry:
     def activate(
         self, version_id: str, *, reason: str, by: str, figures: Mapping[str, Any] | None = None, if_generation: int | None = None
     ) -> Version | None:
-        """Make a version (or `base`) the one that serves, and write the decision down, in one transaction. Of a version that is active
-        already, nothing changes.
+        """Make a version (or `base`) the one that serves and is learnt from, and write the decision down, in one transaction. Of a version
+        that is both already, nothing changes.
 
         Args:
             version_id: a version id, or `base`.
@@ -175,10 +189,12 @@ class Registry:
                 raise RegistryError(
                     f"{version_id} was not activated: {now.version} became active while this was being decided. Compare again."
                 )
-            changed = now.version != version_id
-            if changed:
+            serves_already = now.version == version_id
+            changed = not serves_already or rows.learnt_from(connection) != version_id
+            if not serves_already:
                 rows.switch(connection, now, version_id, returns_to=now.number)
-                rows.write_decision(connection, "activated", version_id, now.version, reason, by, figures)
+            if changed:
+                rows.write_decision(connection, "activated", version_id, None if serves_already else now.version, reason, by, figures)
         if changed:
             self._audit.record("version_activated", who=by, version=version_id, before=now.version, reason=reason)
         return None if version_id == BASE else self.get(version_id)
@@ -215,34 +231,49 @@ class Registry:
             returns_to = past.returns_to
         raise RegistryError(f"There is nothing to roll back to: {now.version} is active, and nothing usable was before it.")
 
-    def reject(self, version_id: str, *, reason: str, figures: Mapping[str, Any] | None = None, by: str = "gate") -> Version:
+    def reject(
+        self, version_id: str, *, reason: str, figures: Mapping[str, Any] | None = None, by: str = "gate", learn: str = ""
+    ) -> Version:
         """Mark a version as rejected and write the decision down.
+
+        Args:
+            learn: why it is learnt from all the same, as a sentence; "" if it is not. It counts only for a version that was made from what is
+                learnt from now: who has gone back meanwhile is not overruled.
 
         Raises:
             UnknownVersionError: this site has no such version.
             RegistryError: the version is active (roll back first).
+            AuditError: done, but the audit log took no line about it.
         """
-        return self._set_aside(version_id, "rejected", "rejected", reason, figures, by)
+        return self._set_aside(version_id, "rejected", "rejected", reason, figures, by, learn)
 
-    def hold(self, version_id: str, *, reason: str, figures: Mapping[str, Any] | None = None, by: str = "gate") -> Version:
-        """Leave a version as candidate for a person to decide on, and write that down.
+    def hold(self, version_id: str, *, reason: str, figures: Mapping[str, Any] | None = None, by: str = "gate", learn: str = "") -> Version:
+        """Leave a version as candidate for a person to decide on, and write that down; `learn` as in `reject`.
 
         Raises:
             UnknownVersionError: this site has no such version.
             RegistryError: the version is active.
+            AuditError: done, but the audit log took no line about it.
         """
-        return self._set_aside(version_id, "candidate", "held", reason, figures, by)
+        return self._set_aside(version_id, "candidate", "held", reason, figures, by, learn)
 
     def _set_aside(
-        self, version_id: str, state: VersionState, action: Action, reason: str, figures: Mapping[str, Any] | None, by: str
+        self, version_id: str, state: VersionState, action: Action, reason: str, figures: Mapping[str, Any] | None, by: str, learn: str
     ) -> Version:
         checked_version_id(version_id)
         with self._writing() as connection:
-            if rows.find_version(connection, version_id).state == "active":
+            version = rows.find_version(connection, version_id)
+            if version.state == "active":
                 raise RegistryError(f"Version {version_id} is active and cannot be {action}: roll back first.")
+            before = rows.learnt_from(connection)
             rows.set_state(connection, version_id, state)
             rows.write_decision(connection, action, version_id, None, reason, by, figures)
-            return rows.find_version(connection, version_id)
+            learning = bool(learn) and before in (version_id, *(version.parents or (BASE,)))
+            if learning:
+                rows.write_decision(connection, "learnt from", version_id, None, learn, by, None)
+        if learning:
+            self._audit.record("version_learnt_from", who=by, version=version_id, before=before, reason=learn)
+        return self.get(version_id)
 
     def decisions(self, version_id: str | None = None) -> list[Decision]:
         """The history of decisions, oldest first; only those about one version (or `base`) if it is given."""

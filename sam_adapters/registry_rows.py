@@ -104,6 +104,22 @@ def write_decision(
     connection.execute(tables.decisions.insert().values(values))
 
 
+# --- what is learnt from --------------------------------------------------------------------------------------------------------------
+
+
+def learnt_from(connection: Connection) -> str:
+    """The version (or `base`) that the next tuning starts from: what was activated last, or set aside last and learnt from all the same."""
+    columns = tables.decisions.c
+    telling = columns.action.in_(("activated", "rolled back", "learnt from"))
+    last = connection.execute(select(tables.decisions).where(telling).order_by(columns.number.desc()).limit(1)).one_or_none()
+    if last is None:
+        return BASE
+    turned_away = (columns.action == "rejected") & (columns.version == last.version) & (columns.number > last.number)
+    if last.action == "learnt from" and connection.execute(select(columns.number).where(turned_away).limit(1)).first() is not None:
+        return present_activation(connection).version
+    return str(last.version)
+
+
 # --- scores ---------------------------------------------------------------------------------------------------------------------------
 
 

@@ -51,11 +51,18 @@ def active_folder(site: SiteDirectory) -> Path | None:
         return registry.folder(active.id) if active else None
 
 
+def learning_folder(site: SiteDirectory) -> Path | None:
+    """The adapters that the site's next tuning starts from; None for the untuned ones."""
+    with Registry(site) as registry:
+        version = registry.learnt_from()
+        return registry.folder(version.id) if version else None
+
+
 def take_tuned(site: SiteDirectory, settings: SiteSettings, folder: Path, cases: int, *, gate: bool) -> str:
     """Put tuned adapters into the registry and let the gate, or the benchmark, decide. Returns the verdict; what waits is accepted."""
     with Registry(site) as registry:
-        active, schema = registry.active(), read_schema(folder)
-        parents = (active.id,) if active else ()
+        start, schema = registry.learnt_from(), read_schema(folder)
+        parents = (start.id,) if start else ()
         version = registry.add(folder, Provenance("local", schema.base, schema.id, settings.name, parents=parents, cases=cases))
     verdict = run_gate(site, settings, version.id).verdict if gate else "accepted"
     if verdict in ("accepted", "waiting"):

@@ -27,7 +27,7 @@ from benchmarks.federated.hospitals import (
     write_site,
 )
 from benchmarks.federated.local_norms import NORMS_FILE
-from benchmarks.federated.product_round import active_folder, copy_federation, run_round, take_tuned
+from benchmarks.federated.product_round import active_folder, copy_federation, learning_folder, run_round, take_tuned
 from benchmarks.federated.scoring import FILLED, TestCase, read_test_case, score_filled
 from benchmarks.federated.sharing import (
     Shared,
@@ -246,7 +246,7 @@ class Trial:
             settings = self._settings[name]
             write_site(home / name, hospital, settings, self.configuration, self.seed, validate=gate)
             site = sites[name] = SiteDirectory.open(home / name)
-            start, cases = active_folder(site), self._training(name)
+            start, cases = learning_folder(site), self._training(name)
             if not cases:
                 continue
             tuned = self._bench.tuned(settings, start, cases, seed=self._tuning_seed(name, number), steps=self.configuration.steps)

@@ -40,15 +40,19 @@ def _ball(rng: np.random.Generator) -> np.ndarray:
     return disc[None]
 
 
-def add_version(site: SiteDirectory, scratch: Path, *, size: float = 1e-3, seed: int = 0) -> Version:
-    """Give the site an active version whose shared B is small noise, without tuning."""
+def add_version(
+    site: SiteDirectory, scratch: Path, *, size: float = 1e-3, seed: int = 0, active: bool = True, parents: tuple[str, ...] = ()
+) -> Version:
+    """Give the site a version, active or not, whose shared B is small noise, without tuning."""
     settings = SiteSettings.load(site.settings_file)
     untuned, made = scratch / "untuned", scratch / f"made-{seed}"
     schema = write_untuned(settings, untuned)
     adapter_files.write_mixture(untuned, small_noise(schema, size, seed), made)
     with Registry(site) as registry:
-        version = registry.add(made, Provenance(kind="local", base=schema.base, schema_id=schema.id, site=settings.name, cases=2))
-        registry.activate(version.id, reason="Made for a test.", by="test")
+        made_by = Provenance(kind="local", base=schema.base, schema_id=schema.id, site=settings.name, parents=parents, cases=2)
+        version = registry.add(made, made_by)
+        if active:
+            registry.activate(version.id, reason="Made for a test.", by="test")
         return registry.get(version.id)
 
 

@@ -88,6 +88,39 @@ def test_an_update_is_the_active_versions_shared_part(member: Member, schema: Ad
     assert (record.sent_version, record.run_id, record.bytes_up) == (version.id, "7", {"update": len(reply.payload)})
 
 
+def turned_away(member: Member, tmp_path: Path, parent: str, seed: int = 3) -> str:
+    """A version that is not served and is learnt from."""
+    version = add_version(member.site, tmp_path / "aside", seed=seed, active=False, parents=(parent,))
+    with Registry(member.site) as registry:
+        registry.reject(version.id, reason="It is a little worse.", learn="It is close enough.")
+    return version.id
+
+
+def test_what_is_learnt_from_is_what_leaves_and_what_a_mixture_is_laid_upon(
+    member: Member, schema: AdapterSchema, gate: Gate, tmp_path: Path
+) -> None:
+    active = add_version(member.site, tmp_path).id
+    learnt = turned_away(member, tmp_path, active)
+    reply = client_site.collect_update(member, info(schema))
+    update = wire.decode_update(reply.payload, schema, site="A", round=1)
+    assert (reply.version, update.cases) == (learnt, 3)
+    np.testing.assert_array_equal(update.state.to_vector(), small_noise(schema, 1e-3, 3).to_vector())
+    answer = client_site.receive_mixture(member, info(schema), mixture(schema))
+    assert (answer.verdict, answer.active_before, answer.active_after) == ("rejected", active, active)
+    with Registry(member.site) as registry:
+        assert registry.get(answer.candidate).parents == (learnt,)
+
+
+def test_a_mixture_that_is_learnt_from_already_is_not_judged_again(
+    member: Member, schema: AdapterSchema, gate: Gate, tmp_path: Path
+) -> None:
+    active = add_version(member.site, tmp_path).id
+    turned_away(member, tmp_path, active, seed=5)
+    reply = client_site.receive_mixture(member, info(schema), mixture(schema, seed=5))
+    assert (reply.verdict, reply.active_after) == ("unchanged", active)
+    assert gate.calls == []
+
+
 def test_an_update_needs_neither_torch_nor_an_image_library(site: SiteDirectory, schema: AdapterSchema) -> None:
     code = (
         "import sys; from pathlib import Path; from fed_backend import client_site as c;"

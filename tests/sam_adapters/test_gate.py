@@ -116,6 +116,36 @@ def test_figures_hold_every_mean() -> None:
     assert figures["overall"] == pytest.approx({"candidate": 0.725, "active": 0.725, "base": 0.4})
 
 
+@pytest.mark.parametrize(
+    ("candidate", "expected"),
+    [
+        (ACTIVE, True),
+        # box .77 is .08 below the active version's .85: not served, learnt from
+        (scores(box=[0.72, 0.82], point=[0.5, 0.7]), True),
+        # box .74 is .11 below
+        (scores(box=[0.69, 0.79], point=[0.9, 1.0]), False),
+        # one point .49 is .11 below
+        (scores(box=[0.9, 1.0], point=[0.44, 0.54]), False),
+    ],
+)
+def test_what_is_learnt_from_by_hand(candidate: list[CaseScore], expected: bool) -> None:
+    assert decide(candidate, ACTIVE, BASE_SCORES).figures["learnable"] is expected
+
+
+def test_what_is_below_the_floor_over_all_kinds_is_not_learnt_from() -> None:
+    base = scores(box=[0.8, 0.8], point=[0.2, 0.2])
+    below, level = scores(box=[0.79, 0.79], point=[0.2, 0.2]), scores(box=[0.75, 0.75], point=[0.25, 0.25])
+    assert not decide(below, base, base).figures["learnable"]
+    assert decide(level, base, base).verdict == "rejected"
+    assert decide(level, base, base).figures["learnable"]
+    # unless a person has accepted as little
+    assert decide(below, base, base, accepted=below).figures["learnable"]
+
+
+def test_too_few_cases_teach_nothing() -> None:
+    assert not decide(*[scores(box=[0.9], point=[0.9])] * 3).figures["learnable"]
+
+
 def test_only_like_is_compared_with_like() -> None:
     for other in (scores(box=[0.5, 0.5]), scores(box=[0.5], point=[0.5]), ACTIVE[:-1], [*ACTIVE, ACTIVE[0]]):
         with pytest.raises(ValueError, match="same cases"):
@@ -157,7 +187,9 @@ def adapted() -> AdaptedNetwork:
     return load_adapted(SETTINGS)
 
 
-def add_version(site: SiteDirectory, adapted: AdaptedNetwork, folder: Path, seed: int, scale: float = 1e-3) -> str:
+def add_version(
+    site: SiteDirectory, adapted: AdaptedNetwork, folder: Path, seed: int, scale: float = 1e-3, parents: tuple[str, ...] = ()
+) -> str:
     """A version whose B are random numbers."""
     adapted.reset()
     state = adapted.shared_state()
@@ -167,7 +199,7 @@ def add_version(site: SiteDirectory, adapted: AdaptedNetwork, folder: Path, seed
     adapted.save(folder / str(seed))
     adapted.reset()
     with Registry(site) as registry:
-        return registry.add(folder / str(seed), Provenance("local", adapted.schema.base, adapted.schema.id, "site")).id
+        return registry.add(folder / str(seed), Provenance("local", adapted.schema.base, adapted.schema.id, "site", parents)).id
 
 
 @pytest.fixture
@@ -207,6 +239,28 @@ def test_a_worse_candidate_is_rejected_and_nothing_else_changes(site, adapted, s
     assert active_id(site) == good
     with Registry(site) as registry:
         assert registry.get(bad).state == "rejected"
+        learnt = registry.learnt_from()
+        assert learnt is not None
+        assert learnt.id == good  # `bad` was not made of it
+
+
+def test_one_that_was_turned_away_for_little_is_learnt_from(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    good = add_version(site, adapted, tmp_path, 1)
+    scripted.dice[good] = (0.8, 0.6)
+    run_gate(site, SETTINGS, good)
+    steps = [(0.78, 0.65), (0.72, 0.55), (0.5, 0.3)]
+    parent, learnt_from = good, []
+    for seed, dice in enumerate(steps, start=2):
+        version = add_version(site, adapted, tmp_path, seed, parents=(parent,))
+        scripted.dice[version] = dice
+        assert run_gate(site, SETTINGS, version).verdict == "rejected"
+        with Registry(site) as registry:
+            learnt = registry.learnt_from()
+        assert learnt is not None
+        learnt_from.append(learnt.id == version)
+        parent = learnt.id
+    assert learnt_from == [True, True, False]  # however slowly it falls: the active version does not move
+    assert active_id(site) == good
 
 
 def test_scores_are_computed_once_for_each_set_of_validation_cases(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -255,6 +309,8 @@ def test_an_active_version_that_fell_below_the_base_gives_way_to_it(site, adapte
     assert decision.verdict == "rejected"
     assert "box Dice 0.650 against the untuned base's 0.700" in decision.reason
     assert active_id(site) == BASE
+    with Registry(site) as registry:
+        assert registry.learnt_from() is None
 
 
 def test_an_active_version_below_the_base_gives_way_also_when_the_candidate_waits(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -12,7 +12,7 @@ from sam_adapters.errors import TuningError
 from sam_adapters.gate import GateDecision
 from sam_adapters.local_tuning import Progress, run_local_tuning, tuning_seed
 from sam_adapters.provenance import Provenance
-from sam_adapters.registry import Registry
+from sam_adapters.registry import BASE, Registry
 from tests.sam_adapters.toy_studies import SETTINGS, make_site
 
 QUICK = dataclasses.replace(SETTINGS, tune_steps=2, tune_kinds=("box", "point"), gate_kinds=("box",))
@@ -61,6 +61,19 @@ def test_from_labels_to_a_decided_version(tmp_path: Path) -> None:
     assert not site.tuning_checkpoint_file.exists()
     assert not list(site.work.glob("tuned-*"))
     assert json.dumps(outcome.to_dict())
+
+
+def test_a_tuning_goes_on_from_what_is_learnt_from(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site", train=2, validation=2)
+    first = run_local_tuning(site, QUICK).version
+    assert first is not None
+    with Registry(site) as registry:  # whatever the gate said of it
+        registry.activate(BASE, reason="serve the base", by="dr. test")
+        registry.reject(first.id, reason="a little worse", learn="close enough")
+    second = run_local_tuning(site, QUICK).version
+    assert second is not None
+    assert second.parents == (first.id,)
+    assert second.provenance.settings["tuning_seed"] == tuning_seed(0, first.id)
 
 
 def test_a_stopped_tuning_leaves_a_checkpoint_and_the_next_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

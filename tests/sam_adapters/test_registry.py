@@ -292,6 +292,79 @@ class TestActive:
         assert active_id(reader) == version.id
 
 
+def learnt_id(registry: Registry) -> str:
+    version = registry.learnt_from()
+    return BASE if version is None else version.id
+
+
+class TestLearntFrom:
+    """What tunings and mixtures build upon: the active version, or one that was set aside and is learnt from all the same."""
+
+    def test_it_is_what_is_active_unless_a_rejected_version_is_said_to_be(self, registry: Registry, tmp_path: Path) -> None:
+        assert learnt_id(registry) == BASE
+        first = add(registry, tmp_path, 1)
+        registry.activate(first.id, reason="better", by="gate")
+        assert learnt_id(registry) == first.id
+        second = add(registry, tmp_path, 2, parents=(first.id,))
+        registry.reject(second.id, reason="a little worse", learn="close enough")
+        assert (active_id(registry), learnt_id(registry), registry.get(second.id).state) == (first.id, second.id, "rejected")
+        third = add(registry, tmp_path, 3, parents=(second.id,))
+        registry.hold(third.id, reason="a trade", learn="close enough")
+        assert (active_id(registry), learnt_id(registry), registry.get(third.id).state) == (first.id, third.id, "candidate")
+        fourth = add(registry, tmp_path, 4, parents=(third.id,))
+        registry.reject(fourth.id, reason="far worse")
+        assert learnt_id(registry) == third.id
+        assert [decision.action for decision in registry.decisions()] == [
+            *("activated", "rejected", "learnt from", "held", "learnt from", "rejected"),
+        ]
+        registry.activate(fourth.id, reason="a person knows better", by="dr. test")
+        assert learnt_id(registry) == fourth.id
+
+    def test_from_the_base_too(self, registry: Registry, tmp_path: Path) -> None:
+        version = add(registry, tmp_path, 1)
+        registry.reject(version.id, reason="a little worse", learn="close enough")
+        assert (active_id(registry), learnt_id(registry)) == (BASE, version.id)
+
+    def test_a_person_who_goes_back_is_not_overruled_by_what_was_under_way(self, registry: Registry, tmp_path: Path) -> None:
+        first = add(registry, tmp_path, 1)
+        registry.activate(first.id, reason="better", by="gate")
+        learnt = add(registry, tmp_path, 2, parents=(first.id,))
+        registry.reject(learnt.id, reason="a little worse", learn="close enough")
+        under_way = add(registry, tmp_path, 3, parents=(learnt.id,))
+        generation = registry.generation()
+        registry.activate(first.id, reason="go on from here", by="dr. test")  # serves already: learning alone goes back
+        assert (learnt_id(registry), registry.generation()) == (first.id, generation)
+        assert registry.decisions()[-1].previous is None
+        registry.reject(under_way.id, reason="a little worse", learn="close enough")
+        assert learnt_id(registry) == first.id
+        registry.rollback(reason="not this either", by="dr. test")
+        assert (active_id(registry), learnt_id(registry)) == (BASE, BASE)
+
+    def test_rejected_once_more_it_is_no_longer_learnt_from(self, registry: Registry, tmp_path: Path) -> None:
+        first = add(registry, tmp_path, 1)
+        registry.activate(first.id, reason="better", by="gate")
+        version = add(registry, tmp_path, 2, parents=(first.id,))
+        for _ in range(2):  # the gate may be asked again
+            registry.reject(version.id, reason="a little worse", learn="close enough")
+            assert learnt_id(registry) == version.id
+        registry.reject(version.id, reason="it learnt from a wrong label", by="dr. test")
+        assert learnt_id(registry) == first.id
+
+    def test_a_damaged_one_gives_way_to_the_active_version(self, registry: Registry, tmp_path: Path) -> None:
+        first = add(registry, tmp_path, 1)
+        registry.activate(first.id, reason="better", by="gate")
+        version = add(registry, tmp_path, 2, parents=(first.id,))
+        registry.reject(version.id, reason="a little worse", learn="close enough")
+        shutil.rmtree(registry.folder(version.id))
+        assert learnt_id(registry) == first.id
+
+    def test_the_audit_log_tells(self, registry: Registry, site: SiteDirectory, tmp_path: Path) -> None:
+        version = add(registry, tmp_path, 1)
+        registry.reject(version.id, reason="a little worse", learn="close enough")
+        last = json.loads(site.audit_file.read_text(encoding="utf-8").splitlines()[-1])
+        assert (last["event"], last["who"], last["version"], last["before"]) == ("version_learnt_from", "gate", version.id, BASE)
+
+
 class TestScores:
     def test_scores_are_kept_by_version_and_key(self, registry: Registry, tmp_path: Path) -> None:
         version = add(registry, tmp_path, 1)
