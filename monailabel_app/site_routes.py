@@ -47,8 +47,10 @@ async def status(user: User) -> JSONResponse:
 def adapters(user: User) -> dict[str, Any]:
     """Versions in the order in which they were made, decisions oldest first."""
     registry = _app().engine.registry
+    learnt = registry.learnt_from()
     return {
         "active": _app().engine.active_version(),
+        "learnt_from": learnt.id if learnt else BASE,
         "generation": registry.generation(),
         "versions": [version.to_dict() for version in registry.versions()],
         "decisions": [decision.to_dict() for decision in registry.decisions()],

@@ -55,8 +55,8 @@ LEARNING_LOSS = 0.1
 """Dice by which a version may be below the active version, in any kind of prompt, and still be learnt from."""
 CHANCE_ERRORS, CHANCE_MOST = 2.0, 0.05
 """A kind's fall of up to so many standard errors of its mean difference, and of so much Dice at most, is taken for chance."""
-LEARNT = f"It is not served, but it is not below the untuned base, and by {LEARNING_LOSS:g} Dice at most below what is."
-"""Why a version that was turned away is learnt from, in the history."""
+LEARNT = "It is not served, but tunings and rounds go on from it."
+"""What is added to the reason of a version that is not served and learnt from."""
 ATTEMPTS = 5
 """How often a comparison is made again because something else became active meanwhile."""
 LOCK_SECONDS = 3600.0
@@ -243,9 +243,9 @@ def run_gate(
     """Score a candidate, the active version and the base on the validation cases, decide, and carry the decision out in the registry.
 
     Scores of the active version and the base are kept in the registry, under everything they depend on, and computed only once.
-    A rejected candidate is marked so; one that waits stays a candidate; either is learnt from if it is good enough for that. Should validation cases that came later show the active version
-    itself to be below the base, and the candidate no better, the base becomes active again. What a person made active stands, also below
-    the base: it is then the floor.
+    A rejected candidate is marked so; one that waits stays a candidate; either is learnt from if it is good enough for that. Should
+    validation cases that came later show the active version itself to be below the base, and the candidate no better, the base becomes
+    active again. What a person made active stands, also below the base: it is then the floor.
 
     Args:
         round: the federated round that the candidate comes from; stands in the figures.
@@ -301,6 +301,8 @@ def _set_aside(
     learn = LEARNT if decision.figures["learnable"] and holds else ""
     put_aside = registry.hold if decision.verdict == "waiting" else registry.reject
     put_aside(version_id, reason=decision.reason, figures=decision.figures, learn=learn)
+    written = registry.decisions(version_id)[-1]
+    decision = GateDecision(decision.verdict, written.reason, written.figures)
     if holds:
         return decision
     reason = f"On the validation cases there are now, version {active_id} is below the untuned base: {fallen}."

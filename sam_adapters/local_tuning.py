@@ -117,7 +117,7 @@ def run_local_tuning(
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> TuningOutcome:
-    """Tune on the site's labelled training cases, from the version that is learnt from (or the base), and let the gate decide on the result.
+    """Tune on the site's labelled training cases, from the version that is learnt from (or the base), and let the gate decide.
 
     The gate compares with what is active when it runs, be that still the version that was started from or not.
 

@@ -113,8 +113,8 @@ class Registry:
     def learnt_from(self) -> Version | None:
         """The version that tunings and mixtures build upon and that a federation gets; None for the untuned base.
 
-        It is the active version, or a later one that was turned away for serving and is good enough to go on from (see `gate`). A person who
-        activates or rolls back decides on both. One whose folder is damaged gives way to the active version.
+        It is the active version, or a later one that was turned away for serving and is good enough to go on from (see `gate`). A person
+        who activates or rolls back decides on both. One whose folder is damaged gives way to the active version.
         """
         with self._reading() as connection:
             version_id = rows.learnt_from(connection)
@@ -237,8 +237,9 @@ class Registry:
         """Mark a version as rejected and write the decision down.
 
         Args:
-            learn: why it is learnt from all the same, as a sentence; "" if it is not. It counts only for a version that was made from what is
-                learnt from now: who has gone back meanwhile is not overruled.
+            learn: what to add to the reason if it is learnt from all the same, as a sentence; "" if it must not be. It counts only for a
+                version that was made of what is learnt from now, so that who has gone back meanwhile is not overruled. Where what is
+                learnt from changes, the figures of the decision have `learnt_from`.
 
         Raises:
             UnknownVersionError: this site has no such version.
@@ -265,14 +266,15 @@ class Registry:
             version = rows.find_version(connection, version_id)
             if version.state == "active":
                 raise RegistryError(f"Version {version_id} is active and cannot be {action}: roll back first.")
-            before = rows.learnt_from(connection)
+            before, active = rows.learnt_from(connection), rows.present_activation(connection).version
+            after = rows.learnt_from_after(version, before, active, learn=bool(learn))
+            if after != before:
+                reason = f"{reason} {learn or f'Tunings and rounds go on from {after} again.'}"
+                figures = {**(figures or {}), rows.LEARNT_FROM: after}
             rows.set_state(connection, version_id, state)
             rows.write_decision(connection, action, version_id, None, reason, by, figures)
-            learning = bool(learn) and before in (version_id, *(version.parents or (BASE,)))
-            if learning:
-                rows.write_decision(connection, "learnt from", version_id, None, learn, by, None)
-        if learning:
-            self._audit.record("version_learnt_from", who=by, version=version_id, before=before, reason=learn)
+        if after != before:
+            self._audit.record("version_learnt_from", who=by, version=after, before=before, reason=reason)
         return self.get(version_id)
 
     def decisions(self, version_id: str | None = None) -> list[Decision]:

@@ -9,7 +9,7 @@ from sam_adapters.errors import RegistryError
 from sam_adapters.provenance import Kind, Provenance
 
 VersionState = Literal["candidate", "active", "rejected", "retired"]
-Action = Literal["activated", "rolled back", "rejected", "held", "learnt from"]
+Action = Literal["activated", "rolled back", "rejected", "held"]
 TuningStatus = Literal["running", "finished", "failed", "stopped", "interrupted"]
 
 

@@ -107,17 +107,29 @@ def write_decision(
 # --- what is learnt from --------------------------------------------------------------------------------------------------------------
 
 
+LEARNT_FROM = "learnt_from"
+"""In the figures of a decision that set a version aside: the version (or `base`) that is learnt from since then, if that has changed."""
+
+
 def learnt_from(connection: Connection) -> str:
-    """The version (or `base`) that the next tuning starts from: what was activated last, or set aside last and learnt from all the same."""
+    """The version (or `base`) that the next tuning starts from, as the last decision about that says."""
     columns = tables.decisions.c
-    telling = columns.action.in_(("activated", "rolled back", "learnt from"))
-    last = connection.execute(select(tables.decisions).where(telling).order_by(columns.number.desc()).limit(1)).one_or_none()
-    if last is None:
-        return BASE
-    turned_away = (columns.action == "rejected") & (columns.version == last.version) & (columns.number > last.number)
-    if last.action == "learnt from" and connection.execute(select(columns.number).where(turned_away).limit(1)).first() is not None:
-        return present_activation(connection).version
-    return str(last.version)
+    told = columns.figures[LEARNT_FROM].as_string()
+    telling = columns.action.in_(("activated", "rolled back")) | told.is_not(None)
+    last = connection.execute(select(columns.version, told).where(telling).order_by(columns.number.desc()).limit(1)).one_or_none()
+    return BASE if last is None else str(last[1] or last[0])
+
+
+def learnt_from_after(version: Version, before: str, active: str, *, learn: bool) -> str:
+    """What is learnt from after `version` was set aside; `before` and `active` are ids, or `base`.
+
+    A version takes the place of what it was made of, and of nothing else. One that must not be learnt from leaves what is there, unless it
+    is that itself, or this site's own tuning has made it from that: then what served leads further, and learning goes back to it.
+    """
+    made_of_it = before in (version.parents or (BASE,))
+    if learn:
+        return version.id if made_of_it else before
+    return active if before == version.id or (made_of_it and version.kind == "local") else before
 
 
 # --- scores ---------------------------------------------------------------------------------------------------------------------------

@@ -36,10 +36,11 @@ def list_versions(site: Path = _SITE, as_json: bool = _JSON) -> None:
     """
     with open_registry(site) as registry:
         versions, decisions, generation = registry.versions(), registry.decisions(), registry.generation()
+        learnt_from = _learnt_from(registry)
     active = next((version.id for version in versions if version.state == "active"), BASE)
     if as_json:
         rows = [{**version.to_dict(), "dice": dice(version.id, decisions)} for version in versions]
-        print_json({"active": active, "generation": generation, "versions": rows})
+        print_json({"active": active, "learnt_from": learnt_from, "generation": generation, "versions": rows})
         return
     out = console()
     if not versions:
@@ -47,6 +48,11 @@ def list_versions(site: Path = _SITE, as_json: bool = _JSON) -> None:
         return
     out.print(_versions_table(versions, decisions))
     out.print(f"Active: {active}{_since(active, decisions)}")
+    if learnt_from != active:
+        out.print(
+            f"Tunings and rounds go on from {learnt_from}, which is not served. "
+            f"To go on from {active}: `fedsca adapters activate {active}`."
+        )
 
 
 @adapters_app.command("show")
@@ -74,7 +80,10 @@ def activate(
     by: str | None = _BY,
     as_json: bool = _JSON,
 ) -> None:
-    """Make a version (or the untuned base) the one that serves, at once and without a restart."""
+    """Make a version (or the untuned base) the one that serves, at once and without a restart.
+
+    Tunings and rounds go on from it too. Of the version that serves already, only that changes.
+    """
     with open_registry(site) as registry:
         wanted = BASE if version == BASE else find_version(registry, version).id
         before = _active(registry)
@@ -89,7 +98,7 @@ def rollback(
     by: str | None = _BY,
     as_json: bool = _JSON,
 ) -> None:
-    """Return to what served before; repeated, it goes further back, in the end to the untuned base."""
+    """Return to what served before; repeated, it goes further back, in the end to the untuned base. Tunings and rounds go on from there."""
     with open_registry(site) as registry:
         before = _active(registry)
         registry.rollback(reason=reason, by=by or _user())
@@ -239,12 +248,18 @@ def _active(registry: Registry) -> str:
     return BASE if version is None else version.id
 
 
+def _learnt_from(registry: Registry) -> str:
+    version = registry.learnt_from()
+    return BASE if version is None else version.id
+
+
 def _report_switch(registry: Registry, before: str, as_json: bool) -> None:
     now = _active(registry)
     if as_json:
-        print_json({"active": now, "previous": before, "generation": registry.generation()})
+        values = {"active": now, "learnt_from": _learnt_from(registry), "previous": before, "generation": registry.generation()}
+        print_json(values)
     elif now == before:
-        console().print(f"Active: {now}, as before.")
+        console().print(f"Active: {now}, as before. Tunings and rounds go on from it.")
     else:
         console().print(f"Active: {now} (before: {before}). The MONAI Label server serves it from the next request on.")
 

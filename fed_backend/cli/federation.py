@@ -240,8 +240,9 @@ def site_status(site: Path = _SITE) -> None:
 
     member = Member.open(site)
     with Registry(member.site) as registry:
-        active, rounds = registry.active(), registry.rounds()
-    typer.echo(f"Site {member.name}, active version {active.id if active else BASE}")
+        active, learnt, rounds = registry.active(), registry.learnt_from(), registry.rounds()
+    served, given = (version.id if version else BASE for version in (active, learnt))
+    typer.echo(f"Site {member.name}, active version {served}" + (f"; tunings and rounds go on from {given}" if given != served else ""))
     _print_news(member.site)
     _print_privacy(member.site)
     rows = [

@@ -205,11 +205,30 @@ class TestSwitching:
         with Registry(site) as registry:
             last = registry.decisions()[-1]
         assert (last.action, last.version, last.by, last.reason) == ("activated", versions[3].id, "dr", "Looks better.")
-        assert run("adapters", "activate", versions[3].id, "--site", site.root)[1] == f"Active: {versions[3].id}, as before.\n"
+        assert run("adapters", "activate", versions[3].id, "--site", site.root)[1] == (
+            f"Active: {versions[3].id}, as before. Tunings and rounds go on from it.\n"
+        )
+
+    def test_what_is_not_served_but_learnt_from_is_told_and_can_be_left(
+        self, run: Run, site: SiteDirectory, versions: list[Version]
+    ) -> None:
+        with Registry(site) as registry:
+            registry.reject(versions[3].id, reason="A little worse.", learn="Go on.")
+        last = run("adapters", "list", "--site", site.root)[1].splitlines()[-1]
+        assert last == (
+            f"Tunings and rounds go on from {versions[3].id}, which is not served. "
+            f"To go on from {versions[1].id}: `fedsca adapters activate {versions[1].id}`."
+        )
+        assert json.loads(run("adapters", "list", "--site", site.root, "--json")[1])["learnt_from"] == versions[3].id
+        shown = run("site", "status", "--site", site.root)[1].splitlines()[0]
+        assert shown.endswith(f"active version {versions[1].id}; tunings and rounds go on from {versions[3].id}")
+        told = json.loads(run("adapters", "activate", versions[1].id, "--site", site.root, "--json")[1])
+        assert told == {"active": versions[1].id, "learnt_from": versions[1].id, "previous": versions[1].id, "generation": 2}
+        assert not run("adapters", "list", "--site", site.root)[1].splitlines()[-1].startswith("Tunings")
 
     def test_rollback_to_the_end(self, run: Run, site: SiteDirectory, versions: list[Version]) -> None:
         first = json.loads(run("adapters", "rollback", "--site", site.root, "--json")[1])
-        assert first == {"active": versions[0].id, "previous": versions[1].id, "generation": 3}
+        assert first == {"active": versions[0].id, "learnt_from": versions[0].id, "previous": versions[1].id, "generation": 3}
         assert run("adapters", "rollback", "--site", site.root)[0] == 0
         assert self.active(site) is None
         code, out, errors = run("adapters", "rollback", "--site", site.root)

@@ -91,7 +91,8 @@ def test_status_tells_what_serves(scene: Scene) -> None:
 
 
 def test_adapters_of_a_new_site(scene: Scene) -> None:
-    assert scene.server.get("/fedsca/adapters").json() == {"active": "base", "generation": 0, "versions": [], "decisions": []}
+    found = scene.server.get("/fedsca/adapters").json()
+    assert found == {"active": "base", "learnt_from": "base", "generation": 0, "versions": [], "decisions": []}
     reply = scene.server.request("POST", "/fedsca/adapters/base/activate", json={"reason": "to be sure"})
     assert reply.json() == {"active": "base", "generation": 0}
 

@@ -306,36 +306,53 @@ class TestLearntFrom:
         registry.activate(first.id, reason="better", by="gate")
         assert learnt_id(registry) == first.id
         second = add(registry, tmp_path, 2, parents=(first.id,))
-        registry.reject(second.id, reason="a little worse", learn="close enough")
+        registry.reject(second.id, reason="A little worse.", learn="Go on.")
         assert (active_id(registry), learnt_id(registry), registry.get(second.id).state) == (first.id, second.id, "rejected")
         third = add(registry, tmp_path, 3, parents=(second.id,))
-        registry.hold(third.id, reason="a trade", learn="close enough")
+        registry.hold(third.id, reason="A trade.", learn="Go on.")
         assert (active_id(registry), learnt_id(registry), registry.get(third.id).state) == (first.id, third.id, "candidate")
-        fourth = add(registry, tmp_path, 4, parents=(third.id,))
-        registry.reject(fourth.id, reason="far worse")
-        assert learnt_id(registry) == third.id
-        assert [decision.action for decision in registry.decisions()] == [
-            *("activated", "rejected", "learnt from", "held", "learnt from", "rejected"),
+        fourth = add(registry, tmp_path, 4, parents=(third.id,), kind="mixture")
+        registry.reject(fourth.id, reason="Far worse.")
+        assert learnt_id(registry) == third.id  # bad for what others put into it
+        told = [(decision.action, decision.reason, decision.figures.get("learnt_from")) for decision in registry.decisions()[1:]]
+        assert told == [
+            ("rejected", "A little worse. Go on.", second.id),
+            ("held", "A trade. Go on.", third.id),
+            ("rejected", "Far worse.", None),
         ]
         registry.activate(fourth.id, reason="a person knows better", by="dr. test")
         assert learnt_id(registry) == fourth.id
 
+    def test_where_a_tuning_leads_nowhere_it_goes_back_to_what_serves(self, registry: Registry, tmp_path: Path) -> None:
+        first = add(registry, tmp_path, 1)
+        registry.activate(first.id, reason="better", by="gate")
+        bad = add(registry, tmp_path, 2, parents=(first.id,))
+        registry.reject(bad.id, reason="Far worse.")
+        assert (learnt_id(registry), registry.decisions()[-1].reason) == (first.id, "Far worse.")
+        doubtful = add(registry, tmp_path, 3, parents=(first.id,))
+        registry.reject(doubtful.id, reason="A little worse.", learn="Go on.")
+        worse = add(registry, tmp_path, 4, parents=(doubtful.id,))
+        registry.reject(worse.id, reason="Far worse.")
+        assert learnt_id(registry) == first.id
+        last = registry.decisions()[-1]
+        assert (last.reason, last.figures) == (f"Far worse. Tunings and rounds go on from {first.id} again.", {"learnt_from": first.id})
+
     def test_from_the_base_too(self, registry: Registry, tmp_path: Path) -> None:
         version = add(registry, tmp_path, 1)
-        registry.reject(version.id, reason="a little worse", learn="close enough")
+        registry.reject(version.id, reason="A little worse.", learn="Go on.")
         assert (active_id(registry), learnt_id(registry)) == (BASE, version.id)
 
     def test_a_person_who_goes_back_is_not_overruled_by_what_was_under_way(self, registry: Registry, tmp_path: Path) -> None:
         first = add(registry, tmp_path, 1)
         registry.activate(first.id, reason="better", by="gate")
         learnt = add(registry, tmp_path, 2, parents=(first.id,))
-        registry.reject(learnt.id, reason="a little worse", learn="close enough")
+        registry.reject(learnt.id, reason="A little worse.", learn="Go on.")
         under_way = add(registry, tmp_path, 3, parents=(learnt.id,))
         generation = registry.generation()
         registry.activate(first.id, reason="go on from here", by="dr. test")  # serves already: learning alone goes back
         assert (learnt_id(registry), registry.generation()) == (first.id, generation)
         assert registry.decisions()[-1].previous is None
-        registry.reject(under_way.id, reason="a little worse", learn="close enough")
+        registry.reject(under_way.id, reason="A little worse.", learn="Go on.")
         assert learnt_id(registry) == first.id
         registry.rollback(reason="not this either", by="dr. test")
         assert (active_id(registry), learnt_id(registry)) == (BASE, BASE)
@@ -345,7 +362,7 @@ class TestLearntFrom:
         registry.activate(first.id, reason="better", by="gate")
         version = add(registry, tmp_path, 2, parents=(first.id,))
         for _ in range(2):  # the gate may be asked again
-            registry.reject(version.id, reason="a little worse", learn="close enough")
+            registry.reject(version.id, reason="A little worse.", learn="Go on.")
             assert learnt_id(registry) == version.id
         registry.reject(version.id, reason="it learnt from a wrong label", by="dr. test")
         assert learnt_id(registry) == first.id
@@ -354,13 +371,13 @@ class TestLearntFrom:
         first = add(registry, tmp_path, 1)
         registry.activate(first.id, reason="better", by="gate")
         version = add(registry, tmp_path, 2, parents=(first.id,))
-        registry.reject(version.id, reason="a little worse", learn="close enough")
+        registry.reject(version.id, reason="A little worse.", learn="Go on.")
         shutil.rmtree(registry.folder(version.id))
         assert learnt_id(registry) == first.id
 
     def test_the_audit_log_tells(self, registry: Registry, site: SiteDirectory, tmp_path: Path) -> None:
         version = add(registry, tmp_path, 1)
-        registry.reject(version.id, reason="a little worse", learn="close enough")
+        registry.reject(version.id, reason="A little worse.", learn="Go on.")
         last = json.loads(site.audit_file.read_text(encoding="utf-8").splitlines()[-1])
         assert (last["event"], last["who"], last["version"], last["before"]) == ("version_learnt_from", "gate", version.id, BASE)
 
