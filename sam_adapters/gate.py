@@ -55,7 +55,7 @@ LEARNING_LOSS = 0.1
 """Dice by which a version may be below the active version, in any kind of prompt, and still be learnt from."""
 CHANCE_ERRORS, CHANCE_MOST = 2.0, 0.05
 """A kind's fall of up to so many standard errors of its mean difference, and of so much Dice at most, is taken for chance."""
-LEARNT = "It is not served, but tunings and rounds go on from it."
+LEARNT = "Tunings and rounds go on from it all the same."
 """What is added to the reason of a version that is not served and learnt from."""
 ATTEMPTS = 5
 """How often a comparison is made again because something else became active meanwhile."""

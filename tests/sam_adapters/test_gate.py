@@ -257,7 +257,7 @@ def test_one_that_was_turned_away_for_little_is_learnt_from(site, adapted, scrip
         assert decision.verdict == "rejected"
         reasons.append((decision.reason.rsplit(". ", 1)[-1], decision.figures.get("learnt_from")))
     # however slowly it falls: the active version, with which all are compared, does not move
-    went_on = "It is not served, but tunings and rounds go on from it."
+    went_on = "Tunings and rounds go on from it all the same."
     assert reasons == [(went_on, made[1]), (went_on, made[2]), (f"Tunings and rounds go on from {good} again.", good)]
     assert active_id(site) == good
 
