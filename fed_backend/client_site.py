@@ -319,15 +319,15 @@ def _decide(member: Member, info: RoundInfo, registry: Registry, mixture: wire.M
     active, learnt = registry.active(), registry.learnt_from()
     before = active.id if active else BASE
     schema = mixture.state.schema
-    if _same_in_half_precision(_shared_state(registry, learnt, schema), mixture.state) or _is_own_update(
-        member, info, registry, mixture, learnt.id if learnt else BASE
-    ):
+    still = _sent_is_learnt_from(info, registry, learnt)
+    if _same_in_half_precision(_shared_state(registry, learnt, schema), mixture.state) or (still and _is_own_update(member, info, mixture)):
         return MixtureReply(UNCHANGED, "The mixture is what this site has already.", before, "", before)
     with _parent_folder(member, registry, learnt) as parent:
         candidate = _add_candidate(member, info, registry, learnt, parent, mixture)
     from sam_adapters.gate import run_gate  # torch
 
-    decision = run_gate(member.site, member.settings, candidate.id, round=info.round)
+    # A tuning that came between the update and its mixture is not in the mixture: then it must be better to take that one's place.
+    decision = run_gate(member.site, member.settings, candidate.id, round=info.round, learn=still)
     now = registry.active()
     return MixtureReply(decision.verdict, decision.reason, before, candidate.id, now.id if now else BASE, decision.figures)
 
@@ -387,12 +387,16 @@ def _same_in_half_precision(one: AdapterState, other: AdapterState) -> bool:
         return bool(np.array_equal(one.to_vector().astype(np.float16), other.to_vector().astype(np.float16)))
 
 
-def _is_own_update(member: Member, info: RoundInfo, registry: Registry, mixture: wire.Mixture, learnt: str) -> bool:
-    """Whether the mixture is this site's own update, as it was rounded for the way, of the version that the site still learns from."""
-    memory, known = _memory(member, info, mixture.state.schema), registry.find_round(info.federation, info.round)
-    if memory.sent_round != info.round or known is None or known.sent_version != learnt:
-        return False
-    return bool(np.array_equal(memory.sent.to_vector(), mixture.state.to_vector()))
+def _sent_is_learnt_from(info: RoundInfo, registry: Registry, learnt: Version | None) -> bool:
+    """Whether what this site sent in the round is what it still learns from."""
+    known = registry.find_round(info.federation, info.round)
+    return known is not None and known.sent_version == (learnt.id if learnt else BASE)
+
+
+def _is_own_update(member: Member, info: RoundInfo, mixture: wire.Mixture) -> bool:
+    """Whether the mixture is this site's own update of the round, as it was rounded for the way."""
+    memory = _memory(member, info, mixture.state.schema)
+    return memory.sent_round == info.round and bool(np.array_equal(memory.sent.to_vector(), mixture.state.to_vector()))
 
 
 def _repeated(registry: Registry, known: RoundRecord) -> MixtureReply:

@@ -237,6 +237,7 @@ def run_gate(
     version_id: str,
     *,
     round: int | None = None,  # the name that the registry and the federation use
+    learn: bool = True,
     progress: Callable[[int, int], None] | None = None,
     adapted: AdaptedNetwork | None = None,
 ) -> GateDecision:
@@ -249,6 +250,7 @@ def run_gate(
 
     Args:
         round: the federated round that the candidate comes from; stands in the figures.
+        learn: whether the candidate may be learnt from without being served.
         progress: called with (cases scored, cases to score), over all versions that need scoring.
         adapted: the site's network if it is loaded already; its adapters are replaced. None loads one.
 
@@ -272,7 +274,7 @@ def run_gate(
                 continue
             if decision.verdict != "promoted":
                 fallen = None if active_id == BASE else kind_below_base(scores[active_id], scores[BASE], scores[chosen])
-                return _set_aside(registry, version_id, active_id, decision, fallen, generation)
+                return _set_aside(registry, version_id, active_id, decision, fallen, generation, learn=learn)
             try:
                 registry.activate(version_id, reason=decision.reason, by=GATE, figures=decision.figures, if_generation=generation)
             except RegistryError:
@@ -290,7 +292,7 @@ def _chosen_by_a_person(registry: Registry) -> str:
 
 
 def _set_aside(
-    registry: Registry, version_id: str, active_id: str, decision: GateDecision, fallen: str | None, generation: int
+    registry: Registry, version_id: str, active_id: str, decision: GateDecision, fallen: str | None, generation: int, *, learn: bool
 ) -> GateDecision:
     """Write down that the candidate waits or is rejected. With cases enough to tell, a fallen active version gives way to the base.
 
@@ -298,9 +300,9 @@ def _set_aside(
         fallen: how the active version is below its floor, in words; None if it holds.
     """
     holds = fallen is None or decision.figures["cases"] < MIN_CASES
-    learn = LEARNT if decision.figures["learnable"] and holds else ""
+    learnt = LEARNT if learn and decision.figures["learnable"] and holds else ""
     put_aside = registry.hold if decision.verdict == "waiting" else registry.reject
-    put_aside(version_id, reason=decision.reason, figures=decision.figures, learn=learn)
+    put_aside(version_id, reason=decision.reason, figures=decision.figures, learn=learnt)
     written = registry.decisions(version_id)[-1]
     decision = GateDecision(decision.verdict, written.reason, written.figures)
     if holds:

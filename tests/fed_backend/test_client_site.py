@@ -50,9 +50,11 @@ class Gate:
     def __init__(self, verdict: str = "rejected") -> None:
         self.verdict = verdict
         self.calls: list[str] = []
+        self.learning: list[bool] = []
 
-    def __call__(self, site: SiteDirectory, settings: object, version_id: str, *, round: int | None = None) -> GateDecision:
+    def __call__(self, site: SiteDirectory, settings: object, version_id: str, *, round: int, learn: bool) -> GateDecision:
         self.calls.append(version_id)
+        self.learning.append(learn)
         figures = {"cases": 2, "overall": {"candidate": 0.5}, "skipped": {"A-1": "It is torn."}}
         with Registry(site) as registry:
             if self.verdict == "promoted":
@@ -119,6 +121,18 @@ def test_a_mixture_that_is_learnt_from_already_is_not_judged_again(
     reply = client_site.receive_mixture(member, info(schema), mixture(schema, seed=5))
     assert (reply.verdict, reply.active_after) == ("unchanged", active)
     assert gate.calls == []
+
+
+def test_a_tuning_between_update_and_mixture_is_not_put_aside_for_it(
+    member: Member, schema: AdapterSchema, gate: Gate, tmp_path: Path
+) -> None:
+    active = add_version(member.site, tmp_path).id
+    client_site.collect_update(member, info(schema))
+    client_site.receive_mixture(member, info(schema), mixture(schema))
+    client_site.collect_update(member, info(schema, 2))
+    turned_away(member, tmp_path, active)  # a tuning ends; the mixture on its way knows nothing of it
+    client_site.receive_mixture(member, info(schema, 2), mixture(schema, 2, seed=6))
+    assert gate.learning == [True, False]
 
 
 def test_an_update_needs_neither_torch_nor_an_image_library(site: SiteDirectory, schema: AdapterSchema) -> None:

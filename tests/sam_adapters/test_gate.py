@@ -262,6 +262,18 @@ def test_one_that_was_turned_away_for_little_is_learnt_from(site, adapted, scrip
     assert active_id(site) == good
 
 
+def test_what_may_not_be_learnt_from_is_not(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    good = add_version(site, adapted, tmp_path, 1)
+    late = add_version(site, adapted, tmp_path, 2, parents=(good,))
+    scripted.dice |= {good: (0.8, 0.6), late: (0.78, 0.65)}
+    run_gate(site, SETTINGS, good)
+    assert "all the same" not in run_gate(site, SETTINGS, late, learn=False).reason
+    with Registry(site) as registry:
+        learnt = registry.learnt_from()
+    assert learnt is not None
+    assert learnt.id == good
+
+
 def test_scores_are_computed_once_for_each_set_of_validation_cases(site, adapted, scripted, tmp_path) -> None:  # type: ignore[no-untyped-def]
     first, second, third = (add_version(site, adapted, tmp_path, seed) for seed in (1, 2, 3))
     scripted.dice |= {first: (0.8, 0.6), second: (0.81, 0.7), third: (0.5, 0.5)}
