@@ -35,7 +35,7 @@ from sam_adapters.cases import LabelledCase, labelled_cases, split_cases
 from sam_adapters.federation_news import FederationNews
 from sam_adapters.file_lock import locked
 from sam_adapters.provenance import Provenance, utc_now
-from sam_adapters.registry import BASE, Registry, RoundRecord, Version
+from sam_adapters.registry import BASE, Registry, RoundRecord, Version, id_or_base
 from sam_adapters.schema import AdapterSchema, AdapterState
 from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
@@ -154,7 +154,7 @@ def collect_update(member: Member, info: RoundInfo) -> UpdateReply:
         learnt = registry.learnt_from()
         state, cases, why_not = _given(member, door, learnt, _shared_state(registry, learnt, schema))
         payload = _encoded_update(member, info, door, wire.UpdateMessage(member.name, info.round, cases, state))
-        version = learnt.id if learnt else BASE
+        version = id_or_base(learnt)
         door.leaves("update", payload, values=schema.size, round=info.round, sent=_sent(registry, info))
         registry.record_round(_record(info, sent_version=version, bytes_up={"update": len(payload)}))
     return UpdateReply(payload, version if door.rule is None else "", cases, why_not, door.spent(), door.rule.delta if door.rule else None)
@@ -317,7 +317,7 @@ def _sent(registry: Registry, info: RoundInfo) -> Mapping[str, int]:
 
 def _decide(member: Member, info: RoundInfo, registry: Registry, mixture: wire.Mixture) -> MixtureReply:
     active, learnt = registry.active(), registry.learnt_from()
-    before = active.id if active else BASE
+    before = id_or_base(active)
     schema = mixture.state.schema
     still = _sent_is_learnt_from(info, registry, learnt)
     if _same_in_half_precision(_shared_state(registry, learnt, schema), mixture.state) or (still and _is_own_update(member, info, mixture)):
@@ -329,7 +329,7 @@ def _decide(member: Member, info: RoundInfo, registry: Registry, mixture: wire.M
     # A tuning that came between the update and its mixture is not in the mixture: then it must be better to take that one's place.
     decision = run_gate(member.site, member.settings, candidate.id, round=info.round, learn=still)
     now = registry.active()
-    return MixtureReply(decision.verdict, decision.reason, before, candidate.id, now.id if now else BASE, decision.figures)
+    return MixtureReply(decision.verdict, decision.reason, before, candidate.id, id_or_base(now), decision.figures)
 
 
 def _add_candidate(
@@ -390,7 +390,7 @@ def _same_in_half_precision(one: AdapterState, other: AdapterState) -> bool:
 def _sent_is_learnt_from(info: RoundInfo, registry: Registry, learnt: Version | None) -> bool:
     """Whether what this site sent in the round is what it still learns from."""
     known = registry.find_round(info.federation, info.round)
-    return known is not None and known.sent_version == (learnt.id if learnt else BASE)
+    return known is not None and known.sent_version == id_or_base(learnt)
 
 
 def _is_own_update(member: Member, info: RoundInfo, mixture: wire.Mixture) -> bool:
@@ -407,9 +407,7 @@ def _repeated(registry: Registry, known: RoundRecord) -> MixtureReply:
     figures = judged[-1].figures if judged else {}
     before = (judged[-1].previous if judged else None) or known.sent_version or BASE
     now = registry.active()
-    return MixtureReply(
-        known.decision or "", known.reason or "", before, candidate, now.id if now else BASE, json.loads(json.dumps(figures))
-    )
+    return MixtureReply(known.decision or "", known.reason or "", before, candidate, id_or_base(now), json.loads(json.dumps(figures)))
 
 
 def _record(info: RoundInfo, **values: Any) -> RoundRecord:

@@ -17,6 +17,7 @@ from monailabel_app.light_thread import answer_lightly
 from monailabel_app.request_guard import without_reserved
 from monailabel_app.site_status import site_status
 from sam_adapters.provenance import BASE, VERSION_ID_PATTERN
+from sam_adapters.registry import id_or_base
 
 if TYPE_CHECKING:
     from monailabel_app.app import FedSCALabelApp
@@ -47,10 +48,9 @@ async def status(user: User) -> JSONResponse:
 def adapters(user: User) -> dict[str, Any]:
     """Versions in the order in which they were made, decisions oldest first."""
     registry = _app().engine.registry
-    learnt = registry.learnt_from()
     return {
         "active": _app().engine.active_version(),
-        "learnt_from": learnt.id if learnt else BASE,
+        "learnt_from": id_or_base(registry.learnt_from()),
         "generation": registry.generation(),
         "versions": [version.to_dict() for version in registry.versions()],
         "decisions": [decision.to_dict() for decision in registry.decisions()],

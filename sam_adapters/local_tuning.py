@@ -26,10 +26,11 @@ from sam_adapters.adapters import AdaptedNetwork
 from sam_adapters.case_loading import SkippedCase
 from sam_adapters.cases import LabelledCase, labelled_cases, split_cases
 from sam_adapters.errors import TuningError
-from sam_adapters.gate import GateDecision, run_gate
+from sam_adapters.gate import run_gate
+from sam_adapters.gate_rule import GateDecision
 from sam_adapters.loading import load_adapted
-from sam_adapters.provenance import BASE, Provenance, utc_now
-from sam_adapters.registry import Registry, Version
+from sam_adapters.provenance import Provenance, utc_now
+from sam_adapters.registry import Registry, Version, id_or_base
 from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
 from sam_adapters.tuning import TuningProgress, TuningResult, TuningSettings, tune
@@ -184,7 +185,7 @@ def _tune(
     result = tune(
         adapted,
         train,
-        TuningSettings.from_site(settings, seed=tuning_seed(settings.seed, parent.id if parent else BASE)),
+        TuningSettings.from_site(settings, seed=tuning_seed(settings.seed, id_or_base(parent))),
         device=settings.device,
         checkpoint=site.tuning_checkpoint_file,
         progress=advance,
@@ -212,7 +213,7 @@ def _add_version(
         metrics={"steps": result.steps, "loss_first": result.losses[0], "loss_last": sum(tail) / len(tail), "seconds": result.seconds},
         settings={
             **settings.to_dict(),
-            "tuning_seed": tuning_seed(settings.seed, parent.id if parent else BASE),
+            "tuning_seed": tuning_seed(settings.seed, id_or_base(parent)),
             "libraries": library_versions(),
         },
     )

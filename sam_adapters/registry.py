@@ -24,10 +24,22 @@ from sam_adapters import registry_schema as tables
 from sam_adapters.audit import AuditLog
 from sam_adapters.errors import RegistryError
 from sam_adapters.provenance import BASE, Kind, Provenance, checked_version_id, utc_now
-from sam_adapters.registry_records import Action, Decision, RoundRecord, Tuning, TuningStatus, Version, VersionState
+from sam_adapters.registry_records import Action, Decision, RoundRecord, Tuning, TuningStatus, Version, VersionState, id_or_base
 from sam_adapters.site_directory import SiteDirectory
 
-__all__ = ["BASE", "Action", "Decision", "Kind", "Registry", "RoundRecord", "Tuning", "TuningStatus", "Version", "VersionState"]
+__all__ = [
+    "BASE",
+    "Action",
+    "Decision",
+    "Kind",
+    "Registry",
+    "RoundRecord",
+    "Tuning",
+    "TuningStatus",
+    "Version",
+    "VersionState",
+    "id_or_base",
+]
 
 
 class Registry:
@@ -117,12 +129,13 @@ class Registry:
         who activates or rolls back decides on both. One whose folder is damaged gives way to the active version.
         """
         with self._reading() as connection:
-            version_id = rows.learnt_from(connection)
-        if version_id == BASE:
-            return None
-        if adapter_store.problem_of(self._adapters / version_id, version_id) is not None:
-            return self.active()
-        return self.get(version_id)
+            version_id = self._intact_learnt_from(connection)
+            return None if version_id == BASE else rows.find_version(connection, version_id)
+
+    def _intact_learnt_from(self, connection: Connection) -> str:
+        version_id = rows.learnt_from(connection)
+        intact = version_id == BASE or adapter_store.problem_of(self._adapters / version_id, version_id) is None
+        return version_id if intact else rows.present_activation(connection).version
 
     def generation(self) -> int:
         """A number that grows whenever another version (or the base) becomes active; one indexed read, cheap to poll."""
@@ -266,7 +279,7 @@ class Registry:
             version = rows.find_version(connection, version_id)
             if version.state == "active":
                 raise RegistryError(f"Version {version_id} is active and cannot be {action}: roll back first.")
-            before, active = rows.learnt_from(connection), rows.present_activation(connection).version
+            before, active = self._intact_learnt_from(connection), rows.present_activation(connection).version
             after = rows.learnt_from_after(version, before, active, learn=bool(learn))
             if after != before:
                 reason = f"{reason} {learn or f'Tunings and rounds go on from {after} again.'}"

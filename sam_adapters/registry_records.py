@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from sam_adapters.errors import RegistryError
-from sam_adapters.provenance import Kind, Provenance
+from sam_adapters.provenance import BASE, Kind, Provenance
 
 VersionState = Literal["candidate", "active", "rejected", "retired"]
 Action = Literal["activated", "rolled back", "rejected", "held"]
@@ -65,6 +65,11 @@ class Version:
         provenance = self.provenance.to_dict()
         del provenance["format"]
         return {"id": self.id, "state": self.state, **provenance}
+
+
+def id_or_base(version: Version | None) -> str:
+    """The version's id; `base` where there is none."""
+    return BASE if version is None else version.id
 
 
 @dataclass(frozen=True)

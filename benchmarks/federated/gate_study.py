@@ -29,7 +29,7 @@ from benchmarks.machine import machine
 from sam_adapters import atomic
 from sam_adapters.errors import SettingError
 from sam_adapters.evaluation import CaseScore, evaluate
-from sam_adapters.gate import CHANCE_ERRORS, decide, standard_error
+from sam_adapters.gate_rule import CHANCE_ERRORS, decide, standard_error
 from sam_adapters.loading import load_adapted
 from sam_adapters.provenance import BASE
 from sam_adapters.registry import Registry

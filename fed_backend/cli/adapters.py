@@ -11,7 +11,7 @@ from rich.table import Table
 
 from fed_backend.cli.output import console, minute, print_json
 from sam_adapters.errors import RegistryError
-from sam_adapters.registry import BASE, Decision, Registry, Version
+from sam_adapters.registry import BASE, Decision, Registry, Version, id_or_base
 from sam_adapters.site_directory import SiteDirectory
 
 adapters_app = typer.Typer(
@@ -36,7 +36,7 @@ def list_versions(site: Path = _SITE, as_json: bool = _JSON) -> None:
     """
     with open_registry(site) as registry:
         versions, decisions, generation = registry.versions(), registry.decisions(), registry.generation()
-        learnt_from = _learnt_from(registry)
+        learnt_from = id_or_base(registry.learnt_from())
     active = next((version.id for version in versions if version.state == "active"), BASE)
     if as_json:
         rows = [{**version.to_dict(), "dice": dice(version.id, decisions)} for version in versions]
@@ -86,7 +86,7 @@ def activate(
     """
     with open_registry(site) as registry:
         wanted = BASE if version == BASE else find_version(registry, version).id
-        before = _active(registry)
+        before = id_or_base(registry.active())
         registry.activate(wanted, reason=reason, by=by or _user())
         _report_switch(registry, before, as_json)
 
@@ -100,7 +100,7 @@ def rollback(
 ) -> None:
     """Return to what served before; repeated, it goes further back, in the end to the untuned base. Tunings and rounds go on from there."""
     with open_registry(site) as registry:
-        before = _active(registry)
+        before = id_or_base(registry.active())
         registry.rollback(reason=reason, by=by or _user())
         _report_switch(registry, before, as_json)
 
@@ -243,20 +243,10 @@ def _decisions_table(decisions: Sequence[Decision]) -> Table:
     return table
 
 
-def _active(registry: Registry) -> str:
-    version = registry.active()
-    return BASE if version is None else version.id
-
-
-def _learnt_from(registry: Registry) -> str:
-    version = registry.learnt_from()
-    return BASE if version is None else version.id
-
-
 def _report_switch(registry: Registry, before: str, as_json: bool) -> None:
-    now = _active(registry)
+    now = id_or_base(registry.active())
     if as_json:
-        values = {"active": now, "learnt_from": _learnt_from(registry), "previous": before, "generation": registry.generation()}
+        values = {"active": now, "learnt_from": id_or_base(registry.learnt_from()), "previous": before, "generation": registry.generation()}
         print_json(values)
     elif now == before:
         console().print(f"Active: {now}, as before. Tunings and rounds go on from it.")

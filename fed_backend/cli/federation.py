@@ -236,12 +236,12 @@ def _compare_clocks(superlink: str, *, tls: bool) -> None:
 def site_status(site: Path = _SITE) -> None:
     """What this site knows of its rounds: what it sent, what it received, what the gate decided, how many bytes."""
     from fed_backend.client_site import Member
-    from sam_adapters.registry import BASE, Registry
+    from sam_adapters.registry import Registry, id_or_base
 
     member = Member.open(site)
     with Registry(member.site) as registry:
         active, learnt, rounds = registry.active(), registry.learnt_from(), registry.rounds()
-    served, given = (version.id if version else BASE for version in (active, learnt))
+    served, given = id_or_base(active), id_or_base(learnt)
     typer.echo(f"Site {member.name}, active version {served}" + (f"; tunings and rounds go on from {given}" if given != served else ""))
     _print_news(member.site)
     _print_privacy(member.site)

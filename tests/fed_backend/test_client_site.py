@@ -14,7 +14,7 @@ from fed_backend.errors import RoundError, UnexpectedMessageError, UnknownRefere
 from fed_backend.payload_codec import Encoding
 from fed_backend.redaction import public_figures, redacted
 from sam_adapters.adapter_files import read_shared_state
-from sam_adapters.gate import GateDecision
+from sam_adapters.gate_rule import GateDecision
 from sam_adapters.registry import Registry
 from sam_adapters.schema import AdapterSchema, AdapterState
 from sam_adapters.site_directory import SiteDirectory

@@ -7,7 +7,8 @@ import pytest
 from sam_adapters import gate
 from sam_adapters.adapters import AdaptedNetwork
 from sam_adapters.evaluation import CaseScore
-from sam_adapters.gate import chance_margin, decide, kind_below_base, run_gate
+from sam_adapters.gate import run_gate
+from sam_adapters.gate_rule import chance_margin, decide, kind_below_base
 from sam_adapters.loading import load_adapted
 from sam_adapters.provenance import BASE, Provenance
 from sam_adapters.registry import Registry

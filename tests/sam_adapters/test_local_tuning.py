@@ -9,7 +9,7 @@ import pytest
 from sam_adapters import local_tuning
 from sam_adapters.cases import labelled_cases
 from sam_adapters.errors import TuningError
-from sam_adapters.gate import GateDecision
+from sam_adapters.gate_rule import GateDecision
 from sam_adapters.local_tuning import Progress, run_local_tuning, tuning_seed
 from sam_adapters.provenance import Provenance
 from sam_adapters.registry import BASE, Registry

@@ -300,6 +300,14 @@ def learnt_id(registry: Registry) -> str:
 class TestLearntFrom:
     """What tunings and mixtures build upon: the active version, or one that was set aside and is learnt from all the same."""
 
+    def served_and_learnt_from(self, registry: Registry, tmp_path: Path) -> tuple[Version, Version]:
+        served = add(registry, tmp_path, 1)
+        registry.activate(served.id, reason="better", by="gate")
+        learnt = add(registry, tmp_path, 2, parents=(served.id,))
+        registry.reject(learnt.id, reason="A little worse.", learn="Go on.")
+        assert learnt_id(registry) == learnt.id
+        return served, learnt
+
     def test_it_is_what_is_active_unless_a_rejected_version_is_said_to_be(self, registry: Registry, tmp_path: Path) -> None:
         assert learnt_id(registry) == BASE
         first = add(registry, tmp_path, 1)
@@ -343,10 +351,7 @@ class TestLearntFrom:
         assert (active_id(registry), learnt_id(registry)) == (BASE, version.id)
 
     def test_a_person_who_goes_back_is_not_overruled_by_what_was_under_way(self, registry: Registry, tmp_path: Path) -> None:
-        first = add(registry, tmp_path, 1)
-        registry.activate(first.id, reason="better", by="gate")
-        learnt = add(registry, tmp_path, 2, parents=(first.id,))
-        registry.reject(learnt.id, reason="A little worse.", learn="Go on.")
+        first, learnt = self.served_and_learnt_from(registry, tmp_path)
         under_way = add(registry, tmp_path, 3, parents=(learnt.id,))
         generation = registry.generation()
         registry.activate(first.id, reason="go on from here", by="dr. test")  # serves already: learning alone goes back
@@ -358,22 +363,19 @@ class TestLearntFrom:
         assert (active_id(registry), learnt_id(registry)) == (BASE, BASE)
 
     def test_rejected_once_more_it_is_no_longer_learnt_from(self, registry: Registry, tmp_path: Path) -> None:
-        first = add(registry, tmp_path, 1)
-        registry.activate(first.id, reason="better", by="gate")
-        version = add(registry, tmp_path, 2, parents=(first.id,))
-        for _ in range(2):  # the gate may be asked again
-            registry.reject(version.id, reason="A little worse.", learn="Go on.")
-            assert learnt_id(registry) == version.id
+        first, version = self.served_and_learnt_from(registry, tmp_path)
+        registry.reject(version.id, reason="A little worse.", learn="Go on.")  # the gate may be asked again
+        assert learnt_id(registry) == version.id
         registry.reject(version.id, reason="it learnt from a wrong label", by="dr. test")
         assert learnt_id(registry) == first.id
 
     def test_a_damaged_one_gives_way_to_the_active_version(self, registry: Registry, tmp_path: Path) -> None:
-        first = add(registry, tmp_path, 1)
-        registry.activate(first.id, reason="better", by="gate")
-        version = add(registry, tmp_path, 2, parents=(first.id,))
-        registry.reject(version.id, reason="A little worse.", learn="Go on.")
+        first, version = self.served_and_learnt_from(registry, tmp_path)
         shutil.rmtree(registry.folder(version.id))
         assert learnt_id(registry) == first.id
+        following = add(registry, tmp_path, 3, parents=(first.id,))  # made of what stood in for it
+        registry.reject(following.id, reason="A little worse.", learn="Go on.")
+        assert learnt_id(registry) == following.id
 
     def test_the_audit_log_tells(self, registry: Registry, site: SiteDirectory, tmp_path: Path) -> None:
         version = add(registry, tmp_path, 1)
