@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.machine import machine
 from fed_backend import launch
-from fed_backend.client_site import Member, site_schema
+from fed_backend.member import Member, site_schema
 from fed_backend.round_report import read_round, round_files
 from tests.fed_backend.site_fixture import add_version, make_site
 from tests.integration.fedsca_processes import FEDSCA, ROUND_SECONDS, process, wait_until_up

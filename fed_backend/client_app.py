@@ -19,9 +19,9 @@ from flwr.common import log
 
 from fed_backend import client_site
 from fed_backend.audit_anchors import ANCHOR_FIELD, SERVER_ANCHOR, anchor_in
-from fed_backend.client_site import Member, RoundInfo
 from fed_backend.errors import PrivacyError, RoundError
 from fed_backend.exchange import Fields, fields_of, to_content
+from fed_backend.member import Member, RoundInfo
 from fed_backend.outgoing import Door
 from fed_backend.payload_codec import ENCODINGS
 from fed_backend.privacy import PrivacyRule, rule_from

@@ -24,20 +24,17 @@ import numpy as np
 
 from fed_backend import site_memory, wire
 from fed_backend.errors import BudgetSpentError, PolicyError, RoundError
+from fed_backend.member import Member, RoundInfo, agreed_schema, shared_state, site_schema, training_cases
 from fed_backend.outgoing import Door
 from fed_backend.payload_codec import Encoding
-from fed_backend.privacy import PrivacyRule
 from fed_backend.projection import project
-from fed_backend.schema_cache import SCHEMA_FILE, cached_schema
 from fed_backend.site_memory import MEMORY_FILE, SiteMemory
 from sam_adapters import adapter_files
-from sam_adapters.cases import LabelledCase, labelled_cases, split_cases
 from sam_adapters.federation_news import FederationNews
 from sam_adapters.file_lock import locked
 from sam_adapters.provenance import Provenance, utc_now
 from sam_adapters.registry import BASE, Registry, RoundRecord, Version, id_or_base
 from sam_adapters.schema import AdapterSchema, AdapterState
-from sam_adapters.settings import SiteSettings
 from sam_adapters.site_directory import SiteDirectory
 
 LOCK_FILE = "federation.lock"
@@ -46,60 +43,6 @@ TOO_FEW_PATIENTS = "It has usable labelled training cases of fewer than two pati
 REFUSED = "refused"
 HALF_BITS = 16
 _LOCK_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class RoundInfo:
-    """What every message of the server says.
-
-    Attributes:
-        federation: the federation's id; with the round it names the exchange for ever.
-        name: the federation's name, for people.
-        round: round number.
-        run: Flower's run id.
-        base: sha256 of the federation's base.
-        schema: id of its adapter layout.
-        encoding: of the payloads that the server asks for; None from a server that knows version 1 of the wire format only.
-        privacy: the privacy rule that it asks of every site; None if it asks for none.
-        next_round: when it means to begin the next round, ISO 8601; "" if it does not say.
-    """
-
-    federation: str
-    name: str
-    round: int
-    run: str
-    base: str
-    schema: str
-    encoding: Encoding | None = None
-    privacy: PrivacyRule | None = None
-    next_round: str = ""
-
-
-@dataclass(frozen=True)
-class Member:
-    """A site as it takes part: directory, settings and the name that goes into its messages."""
-
-    site: SiteDirectory
-    settings: SiteSettings
-    name: str
-
-    @classmethod
-    def open(cls, root: Path, studies: Path | None = None, name: str | None = None) -> "Member":
-        """Open a site directory.
-
-        Args:
-            studies: MONAI Label datastore, where it is not `<site>/studies`.
-            name: the site's name in the federation; default: that of its settings.
-
-        Raises:
-            RoundError: there is no such directory.
-            SettingError: its settings cannot be used.
-        """
-        if not root.is_dir():
-            raise RoundError(f"There is no site directory {root}: start the site's MONAI Label server once, or name the right folder.")
-        site = SiteDirectory.open(root, studies)
-        settings = SiteSettings.load(site.settings_file)
-        return cls(site, settings, name or settings.name)
 
 
 @dataclass(frozen=True)
@@ -152,7 +95,7 @@ def collect_update(member: Member, info: RoundInfo) -> UpdateReply:
     schema, door = agreed_schema(member, info), Door.open(member.site, info.privacy)
     with Registry(member.site) as registry:
         learnt = registry.learnt_from()
-        state, cases, why_not = _given(member, door, learnt, _shared_state(registry, learnt, schema))
+        state, cases, why_not = _given(member, door, learnt, shared_state(registry, learnt, schema))
         payload = _encoded_update(member, info, door, wire.UpdateMessage(member.name, info.round, cases, state))
         version = id_or_base(learnt)
         door.leaves("update", payload, values=schema.size, round=info.round, sent=_sent(registry, info))
@@ -226,15 +169,6 @@ def receive_mixture(member: Member, info: RoundInfo, payload: bytes) -> MixtureR
         return reply
 
 
-def training_cases(member: Member) -> tuple[LabelledCase, ...]:
-    """The site's labelled training cases.
-
-    Raises:
-        SettingError: split.json or patients.json cannot be used.
-    """
-    return split_cases(labelled_cases(member.site, member.settings), member.site, member.settings).train
-
-
 def note_heard(member: Member, info: RoundInfo) -> None:
     """Write down that the server was heard just now, and when it means to begin the next round; for people, so a full disk is no error."""
     with contextlib.suppress(OSError):
@@ -247,31 +181,6 @@ def note_refusal(member: Member, info: RoundInfo, reason: str) -> None:
         registry.record_round(_record(info, decision=REFUSED, reason=reason))
     if (member.site.work / MEMORY_FILE).exists():  # the next update has to be a full one
         _remember(member, site_memory.acknowledged(_memory(member, info, site_schema(member)), info.round, ""))
-
-
-def site_schema(member: Member) -> AdapterSchema:
-    """The adapter layout that follows from this site's settings; the first call starts torch, later ones read <site>/work/schema.json."""
-    settings = member.settings
-    return cached_schema(member.site.work / SCHEMA_FILE, settings)
-
-
-def agreed_schema(member: Member, info: RoundInfo) -> AdapterSchema:
-    """The adapter layout of this site, which must be the federation's.
-
-    Raises:
-        RoundError: it is another one.
-    """
-    settings, schema = member.settings, site_schema(member)
-    if schema.base != info.base:
-        raise RoundError(
-            f"This site uses base {settings.base} ({schema.base[:16]}), the federation {info.base[:16]}: set the site to that base."
-        )
-    if schema.id != info.schema:
-        raise RoundError(
-            f"This site's adapters have layout {schema.id} ({schema.layout}), the federation's {info.schema}: "
-            f"set rank, shared_depth and shared_decoder in {member.site.settings_file.name} to what the federation agreed on."
-        )
-    return schema
 
 
 def _encoded_update(member: Member, info: RoundInfo, door: Door, message: wire.UpdateMessage) -> bytes:
@@ -320,7 +229,7 @@ def _decide(member: Member, info: RoundInfo, registry: Registry, mixture: wire.M
     before = id_or_base(active)
     schema = mixture.state.schema
     still = _sent_is_learnt_from(info, registry, learnt)
-    if _same_in_half_precision(_shared_state(registry, learnt, schema), mixture.state) or (still and _is_own_update(member, info, mixture)):
+    if _same_in_half_precision(shared_state(registry, learnt, schema), mixture.state) or (still and _is_own_update(member, info, mixture)):
         return MixtureReply(UNCHANGED, "The mixture is what this site has already.", before, "", before)
     with _parent_folder(member, registry, learnt) as parent:
         candidate = _add_candidate(member, info, registry, learnt, parent, mixture)
@@ -374,11 +283,6 @@ def _temporary_folder(site: SiteDirectory) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _shared_state(registry: Registry, version: Version | None, schema: AdapterSchema) -> AdapterState:
-    """The shared part of a version; of the untuned base it is zero."""
-    return AdapterState.zeros(schema) if version is None else adapter_files.read_shared_state(registry.folder(version.id), schema)
 
 
 def _same_in_half_precision(one: AdapterState, other: AdapterState) -> bool:

@@ -11,6 +11,7 @@ every message that leaves (`message_left`, with the sha256 of its bytes).
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from sam_adapters.schema import AdapterState
 from sam_adapters.site_directory import SiteDirectory
 
 PRIVACY_FOLDER = "privacy"
+_log = logging.getLogger(__name__)
 WITHHELD = "The site keeps its reasons and figures."
 
 
@@ -100,7 +102,12 @@ class Door:
             if self.rule is None:
                 return state
             key = release_key("update", version, state.schema.id, self.rule.clip, self.rule.noise)
-            return AdapterState.from_vector(state.schema, self._released(key, state.to_vector(), self.rule.clip))
+            vector = state.to_vector()
+            released = self._released(key, vector, self.rule.clip)
+            norm = float(np.linalg.norm(vector))
+            if self.rule.drowns(vector.size, norm):  # said here, at the site: a norm is a figure of its data
+                _log.warning("Privacy rule: %s", self.rule.price(vector.size, norm))
+            return AdapterState.from_vector(state.schema, released)
 
     def probe_allowed(self) -> None:
         """Raises PolicyError or PrivacyError if no probe may leave; asked before the network is started."""

@@ -5,8 +5,8 @@ deviation σ = 2 C z in every value, z being the noise multiplier. Two vectors o
 of a site were, a release is the Gaussian mechanism with multiplier z (Dwork & Roth, "The Algorithmic Foundations of Differential Privacy",
 2014, appendix A; local model: Kasiviswanathan et al., SIAM J. Comput. 2011). ε over many releases: `privacy_accounting`.
 
-The price is not hidden: in n values the noise has a norm of about 2 C z √n, that is 460 z times the norm of the update itself in the
-default layout (n = 52,992). `signal_to_noise` says it.
+The price is not hidden: in n values the noise has a norm of about 2 C z √n, that is 838 z times the bound in the default layout
+(n = 175,616). `PrivacyRule.price` says it in a sentence, which a site and the operator are shown.
 """
 
 import dataclasses
@@ -60,9 +60,31 @@ class PrivacyRule:
         """Standard deviation of the noise in every value of an update."""
         return 2 * self.clip * self.noise
 
-    def signal_to_noise(self, size: int) -> float:
-        """Norm of an update at the bound over the expected norm of its noise in `size` values."""
-        return self.clip / (self.sigma * math.sqrt(size))
+    def noise_norm(self, size: int) -> float:
+        """The norm that the noise in `size` values is expected to have."""
+        return self.sigma * math.sqrt(size)
+
+    def drowns(self, size: int, norm: float | None = None) -> bool:
+        """Whether the noise is larger than what it is added to; for the arguments see `price`."""
+        return (self.clip if norm is None else min(norm, self.clip)) < self.noise_norm(size)
+
+    def price(self, size: int, norm: float | None = None) -> str:
+        """What the rule leaves of an update, as a sentence.
+
+        Args:
+            size: values in the update.
+            norm: the update's; None where it is not known: then it is taken to reach the bound.
+        """
+        what = f"updates leave with norm {self.clip:g} at most"
+        if norm is not None:
+            what = f"an update of norm {norm:.3g} leaves " + (f"scaled down to {self.clip:g}" if self.clip < norm else "unscaled")
+        told = f"{what}, and noise of norm {_short(self.noise_norm(size))} is added in {size:,} values"
+        if not self.drowns(size, norm):
+            return f"{told}."
+        return (
+            f"{told}: mostly noise leaves, and others may learn nothing from it. "
+            "Sharing fewer values (shared_depth, shared_decoder, rank) needs less noise."
+        )
 
 
 def read_rule(path: Path) -> PrivacyRule | None:
@@ -154,6 +176,10 @@ def noised(vector: NDArray[np.floating], clip: float, noise: float, entropy: Ent
         PrivacyError: values that are not finite, or no randomness.
     """
     return (clipped(vector, clip) + gaussian(vector.size, 2 * clip * noise, entropy)).astype(np.float32)
+
+
+def _short(norm: float) -> str:
+    return f"{norm:,.0f}" if norm >= 100 else f"{norm:.3g}"
 
 
 def _number(value: object) -> bool:

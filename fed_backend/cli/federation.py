@@ -10,6 +10,7 @@ import typer
 from fed_backend import launch
 from fed_backend.cli import enrolment_server, enrolment_site, schedule
 from fed_backend.cli.page import page, page_users_app
+from fed_backend.cli.privacy import print_asked, print_spent
 from fed_backend.cli.quarantine import quarantine_app
 from fed_backend.cli.server_status import server_status
 from fed_backend.errors import LaunchError
@@ -127,7 +128,7 @@ def _superlink_alone(
         host=host, port=port, database=state / "superlink.sqlite", tls=tls, node_authentication=node_authentication
     )
     settings = save_settings(state, agreement)
-    cached_schema(state / SCHEMA_FILE, settings)  # a wrong base is found here
+    print_asked(settings, cached_schema(state / SCHEMA_FILE, settings))  # a wrong base is found here
     reached_at = launch.reached_at(host)
     if launch.answers(reached_at, port):
         raise LaunchError(f"Something listens on {reached_at}:{port} already: stop it, or choose another --port.")
@@ -201,7 +202,7 @@ def join(
     The node only connects outwards. It answers rounds with this site's installed software: numbers leave (shared adapters, projected
     gradients, case counts, scores of the gate), images and labels never do. A server beyond this machine needs --root-certificates.
     """
-    from fed_backend.client_site import Member, site_schema
+    from fed_backend.member import Member, site_schema
 
     member = Member.open(site, studies, name)
     site_schema(member)  # a base that is missing is found here, and rounds are answered quickly
@@ -235,7 +236,7 @@ def _compare_clocks(superlink: str, *, tls: bool) -> None:
 @site_app.command("status")
 def site_status(site: Path = _SITE) -> None:
     """What this site knows of its rounds: what it sent, what it received, what the gate decided, how many bytes."""
-    from fed_backend.client_site import Member
+    from fed_backend.member import Member
     from sam_adapters.registry import Registry, id_or_base
 
     member = Member.open(site)
@@ -244,7 +245,7 @@ def site_status(site: Path = _SITE) -> None:
     served, given = id_or_base(active), id_or_base(learnt)
     typer.echo(f"Site {member.name}, active version {served}" + (f"; tunings and rounds go on from {given}" if given != served else ""))
     _print_news(member.site)
-    _print_privacy(member.site)
+    print_spent(member)
     rows = [
         [
             str(record.round),
@@ -282,21 +283,6 @@ def _print_news(site: "SiteDirectory") -> None:
             typer.echo(life.sentence)
     except EnrolmentError as error:
         typer.echo(str(error))
-
-
-def _print_privacy(site: "SiteDirectory") -> None:
-    """What the site has spent of its own budget, if it has one."""
-    from fed_backend.outgoing import PRIVACY_FOLDER
-    from fed_backend.privacy import PRIVACY_FILE, read_rule
-    from fed_backend.privacy_accounting import epsilon_of
-    from fed_backend.privacy_ledger import PrivacyLedger
-
-    rule = read_rule(site.root / PRIVACY_FILE)
-    if rule is None:
-        return
-    ledger = PrivacyLedger(site.root / PRIVACY_FOLDER, epsilon_of)
-    spent, releases = ledger.epsilon(rule.delta), len(ledger.entries())
-    typer.echo(f"Privacy: ε {spent:.4g} of {rule.epsilon:g} spent at δ {rule.delta:g} (this site's rule), {releases} releases")
 
 
 def server_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> launch.ServerTls | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fed_backend.cli.privacy import print_asked
 from fed_backend.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def supervised(configuration: "Configuration") -> tuple[list[str], dict[str, str
     server_plan(configuration)
     schema = cached_schema(state / SCHEMA_FILE, settings)
     server_state_file.load_or_new(state / STATE_FILE, schema)
+    print_asked(settings, schema)
     return [sys.executable, "-m", "fed_backend.schedule.supervisor", str(configuration.path.resolve())], dict(os.environ)
 
 

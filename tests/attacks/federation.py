@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from fed_backend import launch
-from fed_backend.client_site import Member, site_schema
 from fed_backend.enrolment.superlink_nodes import SuperLinkNodes
+from fed_backend.member import Member, site_schema
 from fed_backend.quarantine import QUARANTINE_FILE
 from fed_backend.round_report import ROUNDS_FOLDER, read_round, round_files
 from fed_backend.schema_cache import SCHEMA_FILE

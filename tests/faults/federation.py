@@ -21,7 +21,7 @@ import psutil
 
 from fed_backend import launch, server_state_file
 from fed_backend.cli import schedule as schedule_commands
-from fed_backend.client_site import Member, site_schema
+from fed_backend.member import Member, site_schema
 from fed_backend.schedule import book as books
 from fed_backend.schedule.book import LastRound
 from fed_backend.schedule.example import example

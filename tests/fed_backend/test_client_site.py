@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fed_backend import client_site, wire
-from fed_backend.client_site import Member, RoundInfo
 from fed_backend.errors import RoundError, UnexpectedMessageError, UnknownReferenceError
+from fed_backend.member import Member, RoundInfo, site_schema
 from fed_backend.payload_codec import Encoding
 from fed_backend.redaction import public_figures, redacted
 from sam_adapters.adapter_files import read_shared_state
@@ -33,7 +33,7 @@ def _member(site: SiteDirectory) -> Member:
 
 @pytest.fixture(name="schema")
 def _schema(member: Member) -> AdapterSchema:
-    return client_site.site_schema(member)
+    return site_schema(member)
 
 
 def info(schema: AdapterSchema, number: int = 1) -> RoundInfo:
@@ -137,8 +137,8 @@ def test_a_tuning_between_update_and_mixture_is_not_put_aside_for_it(
 
 def test_an_update_needs_neither_torch_nor_an_image_library(site: SiteDirectory, schema: AdapterSchema) -> None:
     code = (
-        "import sys; from pathlib import Path; from fed_backend import client_site as c;"
-        f"c.collect_update(c.Member.open(Path({str(site.root)!r})), c.RoundInfo('f', 'n', 1, '7', {schema.base!r}, {schema.id!r}));"
+        "import sys; from pathlib import Path; from fed_backend import client_site as c, member as m;"
+        f"c.collect_update(m.Member.open(Path({str(site.root)!r})), m.RoundInfo('f', 'n', 1, '7', {schema.base!r}, {schema.id!r}));"
         "sys.exit(bool({'torch', 'SimpleITK'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
@@ -155,23 +155,23 @@ def test_the_layout_follows_the_settings(site: SiteDirectory, schema: AdapterSch
     member = Member.open(site.root)
     smaller = dataclasses.replace(member.settings, rank=4)
     smaller.save(site.settings_file)
-    assert client_site.site_schema(Member.open(site.root)).rank == 4
+    assert site_schema(Member.open(site.root)).rank == 4
     dataclasses.replace(member.settings, shared_decoder=False).save(site.settings_file)
-    assert not client_site.site_schema(Member.open(site.root)).shared_decoder
-    assert client_site.site_schema(member) == schema
+    assert not site_schema(Member.open(site.root)).shared_decoder
+    assert site_schema(member) == schema
 
 
 def test_a_damaged_layout_file_is_made_anew(member: Member, schema: AdapterSchema) -> None:
     cache = member.site.work / "schema.json"
     for text in ("{", "[]", '{"key": 1}', cache.read_text(encoding="utf-8").replace('"rank": 8', '"rank": 4')):
         cache.write_text(text, encoding="utf-8")
-        assert client_site.site_schema(member) == schema
+        assert site_schema(member) == schema
 
 
 def test_too_few_patients_to_compare(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site", "A", train=1)
     member = Member.open(site.root)
-    schema = client_site.site_schema(member)
+    schema = site_schema(member)
     request = wire.encode_probe_request(wire.ProbeRequest(1, AdapterState.zeros(schema), seed=3, size=64))
     with pytest.raises(RoundError, match="fewer than two patients"):
         client_site.answer_probe(member, info(schema), request)

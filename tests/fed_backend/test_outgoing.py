@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from fed_backend import client_app, client_site, outgoing, privacy, wire
 from fed_backend.cli.federation import site_app
-from fed_backend.client_site import Member, RoundInfo
 from fed_backend.errors import BudgetSpentError, PolicyError, PrivacyError
 from fed_backend.exchange import fields_of, to_content
 from fed_backend.in_process_grid import InProcessGrid, InProcessNode
+from fed_backend.member import Member, RoundInfo, learnt_norm, site_schema
 from fed_backend.outgoing import WITHHELD, Door
 from fed_backend.privacy import PrivacyRule
 from sam_adapters import atomic
@@ -207,7 +207,7 @@ def info(schema: AdapterSchema, number: int, rule: PrivacyRule | None = None) ->
 
 def ask(member: Member, number: int, message_type: str = MessageType.TRAIN, **more: Any) -> dict[str, Any]:
     """The reply to a message, by default a request for an update, through Flower's app."""
-    schema = client_site.site_schema(member)
+    schema = site_schema(member)
     fields = {"kind": "update", "federation": "11111111-2222", "name": "north", "round": number, "base": schema.base, "schema": schema.id}
     grid = InProcessGrid(client_app.app, [InProcessNode({"site": "A", "site-directory": str(member.site.root)})])
     reply = grid.deliver(1, Message(to_content({**fields, **more}), 1, message_type, ttl=60.0, group_id="1"))
@@ -216,7 +216,7 @@ def ask(member: Member, number: int, message_type: str = MessageType.TRAIN, **mo
 
 
 def test_an_update_under_a_rule_is_noise_around_the_adapter(clean: Member) -> None:
-    schema = client_site.site_schema(clean)
+    schema = site_schema(clean)
     rule = PrivacyRule(clip=0.1, noise=3.0, epsilon=50.0)
     reply = client_site.collect_update(clean, info(schema, 1, rule))
     values = wire.decode_update(reply.payload, schema, site="A", round=1).state.to_vector()
@@ -228,7 +228,7 @@ def test_an_update_under_a_rule_is_noise_around_the_adapter(clean: Member) -> No
 
 
 def test_with_too_few_cases_or_a_spent_budget_it_only_receives(clean: Member) -> None:
-    schema = client_site.site_schema(clean)
+    schema = site_schema(clean)
     write(clean.site, "policy.json", {"minimum_cases": 4})
     reply = client_site.collect_update(clean, info(schema, 3))
     assert "wants 4" in reply.receives_only
@@ -242,7 +242,7 @@ def test_with_too_few_cases_or_a_spent_budget_it_only_receives(clean: Member) ->
 
 
 def test_a_policy_of_8_bits_sends_8_bits_whatever_the_server_asks_for(clean: Member) -> None:
-    schema = client_site.site_schema(clean)
+    schema = site_schema(clean)
     write(clean.site, "policy.json", {"bits": 8})
     reply = client_site.collect_update(clean, dataclasses.replace(info(schema, 6), encoding="fp16"))
     assert len(reply.payload) <= schema.size + 2000
@@ -277,7 +277,7 @@ def test_a_probe_passes_the_same_door(clean: Member, monkeypatch: pytest.MonkeyP
         return ProbeHalves(np.full(64, 0.5, np.float32), np.full(64, 0.25, np.float32), 2, 1)
 
     monkeypatch.setattr("sam_adapters.probe.probe_halves", halves)
-    schema = client_site.site_schema(clean)
+    schema = site_schema(clean)
     request = wire.ProbeRequest(12, toy_state(0.0, schema), seed=3, size=64)
     data = wire.encode_probe_request(request)
     plain = client_site.answer_probe(clean, info(schema, 12), data)
@@ -318,7 +318,7 @@ def test_a_broken_file_lets_nothing_out(clean: Member, name: str) -> None:
     assert set(reply) == {"site", "refusal", "seconds", "audit"}
     assert "nothing leaves" in reply["refusal"]
     with pytest.raises(FedscaError):
-        client_site.answer_probe(clean, info(client_site.site_schema(clean), 6), b"")
+        client_site.answer_probe(clean, info(site_schema(clean), 6), b"")
 
 
 def test_a_rule_of_the_server_that_cannot_be_read_lets_nothing_out(clean: Member) -> None:
@@ -342,4 +342,18 @@ def test_the_sites_status_says_what_was_spent(clean: Member) -> None:
     Door.open(clean.site).update(toy_state(0.1), "v of the status")
     result = CliRunner().invoke(site_app, ["status", "--site", str(clean.site.root)])
     assert result.exit_code == 0
-    assert "of 1000 spent at δ 1e-05 (this site's rule)" in " ".join(result.output.split())
+    said = " ".join(result.output.split())
+    assert "of 1000 spent at δ 1e-05 (this site's rule)" in said
+    norm, size = learnt_norm(clean)
+    assert norm > 0
+    assert f"By that rule, an update of norm {norm:.3g} leaves" in said
+    assert f"noise of norm {4 * size**0.5:,.0f} is added in {size:,} values: mostly noise leaves" in said
+
+
+def test_a_site_is_told_when_its_update_drowns_in_noise(site: SiteDirectory, caplog: pytest.LogCaptureFixture) -> None:
+    write(site, "privacy.json", {**RULE, "epsilon": 1e6, "noise": 1e-2})
+    Door.open(site).update(toy_state(0.5), "v1")
+    assert not caplog.messages
+    write(site, "privacy.json", {**RULE, "epsilon": 1e6})
+    Door.open(site).update(toy_state(0.5), "v2")
+    assert [message for message in caplog.messages if "mostly noise leaves" in message]

@@ -93,8 +93,20 @@ def test_one_rule_alone_holds() -> None:
     assert stricter(None, None) is None
 
 
-def test_signal_to_noise_of_the_default_layout() -> None:
-    assert PrivacyRule(clip=1.0, noise=1.0, epsilon=1.0).signal_to_noise(52_992) == pytest.approx(1 / 460.4, rel=1e-3)
+def test_the_price_is_said_in_a_sentence() -> None:
+    """By hand: σ is 2 · clip · noise, and the noise's norm σ · √n, with n = 10,000 a hundred times σ."""
+    rule = PrivacyRule(clip=4.0, noise=0.001, epsilon=1.0)  # noise of norm 0.8
+    assert rule.price(10_000) == "updates leave with norm 4 at most, and noise of norm 0.8 is added in 10,000 values."
+    assert rule.price(10_000, 8.25) == "an update of norm 8.25 leaves scaled down to 4, and noise of norm 0.8 is added in 10,000 values."
+    assert rule.price(10_000, 1.5) == "an update of norm 1.5 leaves unscaled, and noise of norm 0.8 is added in 10,000 values."
+    assert "mostly noise leaves" in rule.price(10_000, 0.5)
+    assert "mostly noise leaves" in PrivacyRule(clip=0.25, noise=2.0, epsilon=8.0).price(175_616)
+    assert "noise of norm 419 " in PrivacyRule(clip=0.25, noise=2.0, epsilon=8.0).price(175_616)
+
+
+def test_zeros_are_all_noise() -> None:
+    assert "an update of norm 0 leaves unscaled" in RULE.price(9, 0.0)
+    assert "mostly noise leaves" in RULE.price(9, 0.0)
 
 
 @pytest.mark.parametrize("key", ["clip", "noise", "epsilon", "delta", "probe"])

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from fed_backend import launch
-from fed_backend.client_site import Member, site_schema
 from fed_backend.clock_check import seconds_ahead
 from fed_backend.enrolment import approval, membership
 from fed_backend.enrolment.authority import Authority
 from fed_backend.enrolment.request import read_request
 from fed_backend.enrolment.superlink_nodes import SuperLinkNodes
+from fed_backend.member import Member, site_schema
 from fed_backend.schema_cache import SCHEMA_FILE
 from sam_adapters import atomic
 from sam_adapters.site_directory import SiteDirectory

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fed_backend import launch, server_state_file
-from fed_backend.client_site import Member, site_schema
+from fed_backend.member import Member, site_schema
 from fed_backend.server_state_file import STATE_FILE
 from sam_adapters.registry import Registry
 from tests.fed_backend.site_fixture import add_version, make_site

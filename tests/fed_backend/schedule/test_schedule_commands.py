@@ -73,6 +73,17 @@ def test_start_becomes_the_supervisor_where_there_is_a_configuration(tmp_path: P
         assert started.value.argv == [sys.executable, "-m", "fed_backend.schedule.supervisor", str(file)]
 
 
+def test_the_operator_is_told_what_a_privacy_rule_leaves(tmp_path: Path) -> None:
+    def said(file: Path) -> str:
+        result = CliRunner().invoke(server_app, ["start", "--config", str(file)])
+        assert isinstance(result.exception, StartedError)
+        return result.output
+
+    assert "privacy rule" not in said(configured(tmp_path))
+    file = configured(tmp_path, "[privacy]\nnoise = 2.0\nclip = 4.0")
+    assert "updates leave with norm 4 at most, and noise of norm 39.2 is added in 6 values: mostly noise leaves" in said(file)  # 16 √6
+
+
 def test_no_config_starts_the_superlink_alone(tmp_path: Path) -> None:
     configured(tmp_path)
     port = launch.free_port()
