@@ -9,15 +9,17 @@ from pathlib import Path
 
 from fed_backend import doctor_machine, doctor_packages, doctor_probe
 from fed_backend.doctor_check import Check
+from sam_adapters.settings import SiteSettings
 
 
-def examine(*, base: str, site: Path | None = None, studies: Path | None = None) -> list[Check]:
+def examine(*, base: str, site: Path | None = None, studies: Path | None = None, speed: SiteSettings | None = None) -> list[Check]:
     """Every check, in the order of the table.
 
     Args:
         base: base network to look for.
         site: a site directory to look at as well.
         studies: its MONAI Label datastore, where it is not <site>/studies.
+        speed: measure how long a click takes with these settings; None does not.
     """
     probe = doctor_probe.run(base)
     checks = [
@@ -33,6 +35,10 @@ def examine(*, base: str, site: Path | None = None, studies: Path | None = None)
         doctor_machine.memory_check(),
         doctor_machine.disk_check(site or Path.cwd()),
     ]
+    if speed is not None and not something_missing(checks):
+        from fed_backend import doctor_speed
+
+        checks.append(doctor_speed.speed_check(speed))
     if site is not None:
         from fed_backend import doctor_site  # needs packages that the rest does without
 

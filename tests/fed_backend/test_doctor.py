@@ -1,4 +1,5 @@
 import json
+import re
 import sqlite3
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fed_backend import doctor_machine, doctor_packages, doctor_probe, doctor_site
+from fed_backend import doctor_machine, doctor_packages, doctor_probe, doctor_site, doctor_speed
 from fed_backend.cli import main
 from fed_backend.doctor import something_missing
 from fed_backend.doctor_check import Check
@@ -272,3 +273,37 @@ class TestCommand:
 def test_only_what_is_missing_counts() -> None:
     assert not something_missing([Check("a", ""), Check("b", "", "warning")])
     assert something_missing([Check("a", ""), Check("b", "", "missing")])
+
+
+class TestSpeed:
+    @pytest.mark.parametrize(("slice_seconds", "click", "status"), [(0.35, 0.02, "ok"), (1.05, 0.04, "warning"), (0.5, 0.2, "warning")])
+    def test_a_slow_machine_is_a_warning_that_says_what_helps(self, slice_seconds: float, click: float, status: str) -> None:
+        answer = {"engine": "openvino-cpu-float32", "size": 256, "slice": slice_seconds, "click": click}
+        check = doctor_speed.described(answer)
+        assert (check.name, check.status) == ("speed", status)
+        assert f"{slice_seconds:.2f} s" in check.found
+        assert "at 256 pixels (openvino-cpu-float32)" in check.found
+        assert ("image_size" in check.remedy) == (status != "ok")
+        assert "measure again" in doctor_speed.described(answer, busy=True).found
+
+    def test_what_cannot_be_measured_says_why(self) -> None:
+        check = doctor_speed.described({"error": "no such base"})
+        assert (check.status, check.found) == ("warning", "not measured: no such base")
+
+    def test_a_process_that_takes_too_long_is_ended(self) -> None:
+        check = doctor_speed.speed_check(SiteSettings(image_size=56), seconds=0.01)
+        assert (check.status, "within 0.01 s" in check.found) == ("warning", True)
+
+    def test_the_real_thing(self) -> None:
+        check = doctor_speed.speed_check(SiteSettings(image_size=56))
+        found = re.fullmatch(
+            r"a slice not seen before (\d+\.\d\d) s, a click on it then (\d+\.\d\d) s, at 56 pixels \(([\w-]+)\).*", check.found
+        )
+        assert found, check
+        assert 0 < float(found[1]) < 60
+        assert found[3].startswith(("openvino", "torch"))
+
+    def test_a_base_that_is_not_there_is_said(self) -> None:
+        check = doctor_speed.speed_check(SiteSettings(base="sam:/nowhere"))
+        assert check.found.startswith("not measured: ")
+        assert "/nowhere" in check.found
