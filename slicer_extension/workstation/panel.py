@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -89,9 +90,7 @@ def server_card(state: State) -> dict[str, Any] | None:
 def versions(state: State) -> list[dict[str, Any]]:
     """The list of versions, newest first."""
     rows = facts.version_rows(state.versions) if state.versions is not None else []
-    return [
-        {"id": row.id, "name": row.name, "origin": row.origin, "dice": row.dice, "active": row.active, "detail": row.detail} for row in rows
-    ]
+    return [dataclasses.asdict(row) for row in rows]
 
 
 def notice(state: State) -> dict[str, str] | None:

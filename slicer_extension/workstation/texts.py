@@ -33,6 +33,7 @@ def texts() -> dict[str, str]:
         "versionsHint": tr("Newest first. Dice on your hospital's validation cases, before → after."),
         "active": tr("serves"),
         "activate": tr("Use this"),
+        "goOn": tr("Go on from this"),
         "reason": tr("Why (kept in the hospital's record)"),
         "close": tr("Close"),
         "case": tr("Case"),

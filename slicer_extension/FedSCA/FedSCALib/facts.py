@@ -22,14 +22,21 @@ class Fact:
 
 @dataclass(frozen=True)
 class VersionRow:
-    """One line of the list of versions."""
+    """One line of the list of versions.
+
+    Attributes:
+        learnt: tunings and rounds go on from this version, though another serves.
+        use: text of the button that chooses the version; "" where there is nothing to choose.
+    """
 
     id: str
     name: str
     origin: str
     dice: str
     active: bool
+    learnt: bool
     detail: str
+    use: str
 
 
 def short(version: str) -> str:
@@ -125,7 +132,20 @@ def version_rows(versions: Versions) -> List[VersionRow]:
         if last is not None:
             detail.append(f"{local_time(last.at)} {last.by}: {last.action}. {last.reason}")
         origin = " · ".join((origin_of(version), local_time(version.created)))
-        rows.append(VersionRow(version.id, short(version.id), origin, dice_of(decision), version.id == versions.active, "\n".join(detail)))
-    detail_of_base = tr("The base network as it came, without any adapter.")
-    rows.append(VersionRow(BASE, tr("base"), tr("not tuned"), "", versions.active == BASE, detail_of_base))
+        rows.append(_row(versions, version.id, origin, dice_of(decision), detail))
+    rows.append(_row(versions, BASE, tr("not tuned"), "", [tr("The base network as it came, without any adapter.")]))
     return rows
+
+
+def _row(versions: Versions, version: str, origin: str, dice: str, detail: List[str]) -> VersionRow:
+    """A line, with what is to be said and chosen where learning goes on from another version than the one that serves."""
+    active, elsewhere = version == versions.active, versions.learnt_from != versions.active
+    learnt = elsewhere and version == versions.learnt_from
+    use = "" if active else tr("Use {name}").format(name=short(version))
+    if learnt:
+        origin = " · ".join((origin, tr("learned from")))
+        detail = [*detail, tr("It does not serve, but tunings and rounds go on from it: it is worse by little, or by chance.")]
+    elif active and elsewhere:
+        use = tr("Go on from {name}").format(name=short(version))
+        detail = [*detail, tr("Tunings and rounds go on from {name}, not from this version.").format(name=short(versions.learnt_from))]
+    return VersionRow(version, short(version), origin, dice, active, learnt, "\n".join(detail), use)

@@ -54,14 +54,15 @@ class Learning:
         )
 
     def activate(self, version: str, reason: str) -> None:
-        """Make another version serve."""
+        """Make a version the one that serves and that is learned from."""
         desk = self._desk
         name = version_name(version)
 
         def done(active: str) -> None:
             self._ours = active
             self._announced = active
-            desk.notify("info", tr("{name} serves now.").format(name=name))
+            said = tr("{name} serves now, and tunings and rounds go on from it.").format(name=name)
+            desk.notify("info", said[:1].upper() + said[1:])
             self._ask()
             self.refresh_versions()
 

@@ -232,11 +232,15 @@ class Version:
 
 @dataclass(frozen=True)
 class Versions:
-    """`GET /fedsca/adapters`: versions and decisions, oldest first."""
+    """`GET /fedsca/adapters`: versions and decisions, oldest first.
+
+    `learnt_from`: the version that tunings and rounds go on from, which need not be the one that serves; an older server does not say.
+    """
 
     active: str
     versions: Tuple[Version, ...]
     decisions: Tuple[Decision, ...]
+    learnt_from: str
 
     @classmethod
     def from_json(cls, value: Any) -> Versions:
@@ -245,6 +249,7 @@ class Versions:
             _text(told, "active", "list of versions"),
             tuple(Version.from_json(item) for item in told.get("versions") or ()),
             tuple(Decision.from_json(item) for item in told.get("decisions") or ()),
+            str(told.get("learnt_from") or told["active"]),
         )
 
     def decision_about(self, version: str) -> Optional[Decision]:

@@ -59,8 +59,9 @@ class VersionList:
 
     def _chosen(self) -> None:
         row = self._row()
-        self._ui.activateButton.setEnabled(row is not None and not row.active)
-        self._ui.activateButton.setText(tr("Use {name}").format(name=row.name) if row else tr("Use this version"))
+        use = row.use if row is not None else ""
+        self._ui.activateButton.setEnabled(bool(use))
+        self._ui.activateButton.setText(use or tr("Use this version"))
         self._ui.versionDetail.setText(row.detail if row else "")
 
     def _activate(self) -> None:

@@ -172,7 +172,8 @@
         <p class="muted">{{ texts.versionsHint }}</p>
         <ul><li v-for="version in versions" :key="version.id" :class="{ chosen: version.active }" :title="version.detail" :data-version="version.id">
           <code>{{ version.name }}</code><span class="muted grow">{{ version.origin }}</span><span class="dice">{{ version.dice }}</span>
-          <span class="chip good" v-if="version.active">{{ texts.active }}</span><button v-else data-do="activate" @click="use(version)">{{ texts.activate }}</button></li></ul>
+          <span class="chip good" v-if="version.active">{{ texts.active }}</span>
+          <button v-if="version.use" data-do="activate" @click="use(version)">{{ version.active ? texts.goOn : texts.activate }}</button></li></ul>
         <input v-model="reason" :placeholder="texts.reason"/>
       </div></div>`,
   };

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sam_adapters.registry import Registry
+from sam_adapters.site_directory import SiteDirectory
+
 from .desk import Desk, desk
 from .hospital import RunningHospital, box_around, largest_slice, make_hospital
 
@@ -283,6 +286,19 @@ def test_submit_leads_to_a_version_that_can_be_rolled_back(bench: Desk, hospital
     bench.press("activateButton")
     bench.until(lambda: bench.state.versions.active == "base" and bench.ui.versionValue.text == "base, not tuned", "the way back")
     assert bench.state.versions.decisions[-1].reason == "Leaks into the stomach."
+    assert not bench.ui.activateButton.enabled
+
+    # A gate turns the version away for little, and learning goes on from it: the list says so, and one click leaves it.
+    with Registry(SiteDirectory.open(hospital.drawn.root)) as registry:
+        registry.reject(version, reason="A little worse.", learn="Tunings and rounds go on from it all the same.")
+    bench.annotator.refresh_versions()
+    bench.until(lambda: bench.ui.activateButton.text == "Go on from base", "the list to say what is learned from")
+    assert bench.ui.activateButton.enabled
+    assert bench.ui.versionsTree.topLevelItem(0).text(1).endswith("learned from")
+    assert f"go on from {version[:8]}" in bench.ui.versionDetail.text
+    bench.press("activateButton")
+    bench.until(lambda: bench.state.versions.learnt_from == "base", "the base to be learned from again")
+    bench.until(lambda: not bench.ui.activateButton.enabled, "nothing more to choose")
 
 
 def test_a_volume_of_my_own_is_uploaded_once(

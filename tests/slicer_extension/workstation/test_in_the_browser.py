@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import requests
 
+from sam_adapters.registry import Registry
+from sam_adapters.site_directory import SiteDirectory
 from tests.slicer_extension.widget.hospital import RunningHospital, box_around, largest_slice, make_hospital
 from tests.slicer_extension.workstation.hands import LONG, Hands
 from tests.slicer_extension.workstation.processes import browser, missing, workstation
@@ -112,6 +114,15 @@ def test_a_case_from_the_click_to_the_rollback(hands: Hands, hospital: RunningHo
     hands.notice("serves now")
     assert requests.get(f"{hospital.url}/fedsca/status", timeout=60).json()["active"] == "base"
     hands.wait("() => document.querySelector('.server dd[data-fact=version]').innerText.includes('base')")
+
+    # A version that is turned away and learned from all the same is marked, and one click leaves it.
+    with Registry(SiteDirectory.open(hospital.drawn.root)) as registry:
+        registry.reject(active, reason="A little worse.", learn="Tunings and rounds go on from it all the same.")
+    page.click("[data-do=versions]")
+    hands.wait(f"() => document.querySelector('[data-version=\"{active}\"]').innerText.includes('learned from')")
+    page.click("[data-version=base] [data-do=activate]")
+    hands.notice("go on from it")
+    assert requests.get(f"{hospital.url}/fedsca/adapters", timeout=60).json()["learnt_from"] == "base"
 
 
 def test_propagation_fills_neighbours_and_is_one_step(hands: Hands, hospital: RunningHospital) -> None:
