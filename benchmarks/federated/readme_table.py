@@ -1,13 +1,13 @@
-"""The README's table of Dice, from the committed result.
+"""The README's table of Dice, from the committed results.
 
     python -m benchmarks.federated.readme_table
 
-Dice with a box after the last round: mean over the seeds, with the standard deviation over them. What a method was not tested in is a
-dash.
+Dice after the last round: mean over the seeds, with the standard deviation over them. What a method was not tested in, with all of the
+column's seeds, is a dash.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,59 +17,77 @@ from benchmarks.federated.report import NAMES, cells, table_row
 from benchmarks.federated.statistics import by_site_and_seed, bytes_by_round, last_rounds
 
 ROOT = Path(__file__).parents[2]
-RESULT = ROOT / "benchmarks" / "results" / "federated-fedbca-quick.json"
+RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- table: benchmarks/federated/readme_table.py -->", "<!-- end of table: benchmarks/federated/readme_table.py -->"
-KIND = "box"
+TUMOURS, TUMOURS_128, DISCS = "federated-fedbca-quick", "federated-fedbca-128", "federated-optic-disc-quick"
 
 
 class Column(NamedTuple):
-    """What a column shows: an arm of the result, and one site of it or, with "", the mean of all."""
+    """What a column shows: of one result an arm, one site of it or, with "", the mean of all, and a kind of prompt."""
 
     title: str
-    arm: str
-    site: str
+    result: str
+    arm: str = MAIN
+    site: str = ""
+    kind: str = "box"
 
 
 COLUMNS = (
-    Column("four hospitals with 12 cases", MAIN, ""),
-    Column("one of them with 2 cases", "2 cases at center1", "center1"),
-    Column("a new one without a label", "center4 joins last, 0 cases", "center4"),
-    Column("four, one inverted", "center1 inverted", ""),
+    Column("tumours, 12 cases each", TUMOURS),
+    Column("at 128 px", TUMOURS_128),
+    Column("one with 2 cases", TUMOURS, "2 cases at center1", "center1"),
+    Column("a new one, no label", TUMOURS, "center4 joins last, 0 cases", "center4"),
+    Column("one inverted", TUMOURS, "center1 inverted"),
+    Column("optic discs, box", DISCS),
+    Column("one point", DISCS, kind="point"),
+    Column("no prompt", DISCS, kind="none"),
 )
 
-
-def committed() -> dict[str, Any]:
-    """The committed result."""
-    value: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8"))
-    return value
+Results = Mapping[str, Mapping[str, Any]]
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """The table in Markdown; columns of arms that the result lacks are left out."""
-    columns = [column for column in COLUMNS if column.arm in {unit["arm"] for unit in result["units"]}]
-    there = {unit["method"] for unit in result["units"]}
+def committed() -> dict[str, dict[str, Any]]:
+    """The committed results, by name."""
+    names = {column.result for column in COLUMNS}
+    return {name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in sorted(names)}
+
+
+def table(results: Results) -> str:
+    """The table in Markdown; columns of arms that the results lack are left out."""
+    columns = [column for column in COLUMNS if column.arm in {unit["arm"] for unit in _units(results, column)}]
+    there = {unit["method"] for result in results.values() for unit in result["units"]}
     lines = [
         table_row(["Dice", *(column.title for column in columns), "kB a site and round"]),
         table_row(["---", *["---:"] * (len(columns) + 1)]),
     ]
     for method in (method for method in NAMES if method == "filled" or method in there):
-        lines.append(table_row([NAMES[method], *(_cell(result, column, method) for column in columns), _kilobytes(result, method)]))
+        lines.append(table_row([NAMES[method], *(_cell(results, column, method) for column in columns), _kilobytes(results, method)]))
     return "\n".join(lines)
 
 
-def _cell(result: Mapping[str, Any], column: Column, method: str) -> str:
+def _units(results: Results, column: Column) -> Sequence[Mapping[str, Any]]:
+    units: Sequence[Mapping[str, Any]] = results.get(column.result, {}).get("units", ())
+    return units
+
+
+def _cell(results: Results, column: Column, method: str) -> str:
     untuned = method in ("filled", "base")  # the same whatever is varied, but for inverted images
-    arm = MAIN if untuned and column.site else column.arm
-    kind = "filled" if method == "filled" else KIND
-    found = by_site_and_seed(last_rounds(result["units"], arm, "base" if untuned else method), kind)
+    if method == "filled" and column.kind != "box":
+        return "-"
+    units, arm = _units(results, column), MAIN if untuned and column.site else column.arm
+    kind = "filled" if method == "filled" else column.kind
+    found = by_site_and_seed(last_rounds(units, arm, "base" if untuned else method), kind)
     found = {(site, seed): dice for (site, seed), dice in found.items() if not column.site or site == column.site}
-    return cells(found, sorted({site for site, _ in found}), "dice")[-1] if found else "-"
+    if {seed for _, seed in found} != {unit["seed"] for unit in units if unit["arm"] == arm}:
+        return "-"
+    return cells(found, sorted({site for site, _ in found}), "dice")[-1]
 
 
-def _kilobytes(result: Mapping[str, Any], method: str) -> str:
-    """Where nothing is varied."""
-    return f"{bytes_by_round(last_rounds(result['units'], MAIN, method)) / 1000:.0f}"
+def _kilobytes(results: Results, method: str) -> str:
+    """Where nothing is varied: of the first result that has the method."""
+    found = (last_rounds(_units(results, column), MAIN, method) for column in COLUMNS)
+    return f"{bytes_by_round(next((units for units in found if units), [])) / 1000:.0f}"
 
 
 def main() -> None:
