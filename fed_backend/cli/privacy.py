@@ -17,6 +17,7 @@ def print_spent(member: "Member") -> None:
     from fed_backend.privacy import PRIVACY_FILE, read_rule
     from fed_backend.privacy_accounting import epsilon_of
     from fed_backend.privacy_ledger import PrivacyLedger
+    from sam_adapters.errors import FedscaError
 
     rule = read_rule(member.site.root / PRIVACY_FILE)
     if rule is None:
@@ -24,8 +25,12 @@ def print_spent(member: "Member") -> None:
     ledger = PrivacyLedger(member.site.root / PRIVACY_FOLDER, epsilon_of)
     spent, releases = ledger.epsilon(rule.delta), len(ledger.entries())
     typer.echo(f"Privacy: ε {spent:.4g} of {rule.epsilon:g} spent at δ {rule.delta:g} (this site's rule), {releases} releases")
-    norm, size = learnt_norm(member)
-    typer.echo(f"By that rule, {rule.price(size, norm)}")
+    try:
+        norm, size = learnt_norm(member)
+    except FedscaError as error:  # damaged adapters: the rest of the status is wanted then more than ever
+        typer.echo(str(error))
+    else:
+        typer.echo(f"By that rule, {rule.price(size, norm)}")
 
 
 def print_asked(settings: "FederationSettings", schema: "AdapterSchema") -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -348,6 +349,17 @@ def test_the_sites_status_says_what_was_spent(clean: Member) -> None:
     assert norm > 0
     assert f"By that rule, an update of norm {norm:.3g} leaves" in said
     assert f"noise of norm {4 * size**0.5:,.0f} is added in {size:,} values: mostly noise leaves" in said
+
+
+def test_the_sites_status_goes_on_where_its_adapters_are_damaged(clean: Member, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(clean.site.root, tmp_path / "copy"))
+    (root / "privacy.json").write_text(json.dumps({**RULE, "epsilon": 1000.0}), encoding="utf-8")
+    for path in (root / "adapters").rglob("*.safetensors"):
+        path.write_bytes(b"damaged")
+    result = CliRunner().invoke(site_app, ["status", "--site", str(root)])
+    assert result.exit_code == 0, result.output
+    assert "this site's rule" in result.output
+    assert "By that rule" not in result.output
 
 
 def test_a_site_is_told_when_its_update_drowns_in_noise(site: SiteDirectory, caplog: pytest.LogCaptureFixture) -> None:
