@@ -4,13 +4,11 @@
 """
 
 import importlib
-import json
-import os
 import subprocess
 import sys
-import warnings
 from typing import Any
 
+from fed_backend import json_process
 from fed_backend.doctor_check import SETUP
 
 SECONDS = 180.0
@@ -28,17 +26,12 @@ MODULES = (
 
 def run(base: str, *, seconds: float = SECONDS) -> dict[str, Any]:
     """The probe's answer, from a process that has at most `seconds`; {"error": sentence} when it gave none."""
-    command = [sys.executable, "-m", "fed_backend.doctor_probe", base]
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=seconds, check=False, stdin=subprocess.DEVNULL)
+        return json_process.ask("fed_backend.doctor_probe", base, seconds=seconds)
     except subprocess.TimeoutExpired:
         return {"error": f"importing the packages took more than {seconds:g} s"}
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        return {"error": f"the process that imports the packages ended without an answer: {last[0]}"}
-    return answer if isinstance(answer, dict) else {"error": "the process that imports the packages gave a strange answer"}
+    except json_process.NoAnswerError as error:
+        return {"error": f"the process that imports the packages ended without an answer: {error}"}
 
 
 def probe(base: str) -> dict[str, Any]:
@@ -89,9 +82,4 @@ def _base_facts(base: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # The answer is the only thing on the standard output, whatever the packages print while they are imported.
-    answer_stream = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    warnings.simplefilter("ignore")
-    answer_stream.write(json.dumps(probe(sys.argv[1])) + "\n")
-    answer_stream.close()
+    json_process.answer(lambda: probe(sys.argv[1]))

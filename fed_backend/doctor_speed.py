@@ -1,4 +1,4 @@
-"""How long a click will take on this machine: `python -m fed_backend.doctor_speed <settings as JSON>` prints one line of JSON.
+"""How long a click will take on this machine: `python -m fed_backend.doctor_speed <file of settings>` prints one line of JSON.
 
 {"engine": name, "size": pixels a side, "slice": seconds, "click": seconds} or {"error": sentence}
 
@@ -6,16 +6,16 @@ A process of its own, as for the other looks at heavy packages. What is measured
 version takes as long, once folded into the weights), compiled with OpenVINO where there is no GPU and it is installed.
 """
 
-import json
-import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from fed_backend import json_process
 from fed_backend.doctor_check import Check
 from sam_adapters.settings import SiteSettings
 
@@ -26,25 +26,23 @@ SLOW_CLICK = 0.1
 REPEATS = 3
 BUSY_PERCENT = 40.0
 """Of all cores together: one of two that is busy makes what is measured longer than it is."""
+_AS_SERVED = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""As `fedsca serve` starts a server: threads that spin while they wait slow everything else down."""
 _REMEDY = "a smaller image_size, for tuning and serving alike (224 takes about three quarters of 256, 128 a quarter), or a GPU"
 
 
 def speed_check(settings: SiteSettings, *, seconds: float = SECONDS) -> Check:
     """One line of the doctor's table, from a process that has at most `seconds`."""
-    command = [sys.executable, "-m", "fed_backend.doctor_speed", json.dumps(settings.to_dict())]
-    # as `fedsca serve` starts a server: threads that spin while they wait slow everything else down
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     busy = _busy()
-    try:
-        done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", timeout=seconds, check=False, stdin=subprocess.DEVNULL, env=environment
-        )
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        return Check("speed", f"a slice was not encoded within {seconds:g} s", "warning", _REMEDY)
-    except (ValueError, IndexError):
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        return Check("speed", f"not measured: {last[0]}", "warning", "see what else is missing")
+    with tempfile.TemporaryDirectory(prefix="fedsca-doctor-") as folder:
+        file = Path(folder) / "site.json"
+        settings.save(file)
+        try:
+            answer = json_process.ask("fed_backend.doctor_speed", str(file), seconds=seconds, environment=_AS_SERVED)
+        except subprocess.TimeoutExpired:
+            return Check("speed", f"a slice was not encoded within {seconds:g} s", "warning", _REMEDY)
+        except json_process.NoAnswerError as error:
+            answer = {"error": str(error)}
     return described(answer, busy=busy)
 
 
@@ -110,24 +108,14 @@ def _median_seconds(work: Callable[[], object]) -> float:
     return statistics.median(once() for _ in range(REPEATS))
 
 
-def _answer(text: str) -> dict[str, Any]:
+def _answer(file: Path) -> dict[str, Any]:
     from sam_adapters.errors import FedscaError
 
     try:
-        return measure(SiteSettings(**{key: _hashable(value) for key, value in json.loads(text).items()}))
+        return measure(SiteSettings.load(file))
     except FedscaError as error:
         return {"error": str(error)}
 
 
-def _hashable(value: Any) -> Any:
-    """Tuples are lists in JSON."""
-    return tuple(value) if isinstance(value, list) else value
-
-
 if __name__ == "__main__":
-    # The answer is the only thing on the standard output, whatever the packages print meanwhile.
-    answer_stream = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    warnings.simplefilter("ignore")
-    answer_stream.write(json.dumps(_answer(sys.argv[1])) + "\n")
-    answer_stream.close()
+    json_process.answer(lambda: _answer(Path(sys.argv[1])))

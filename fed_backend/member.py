@@ -1,11 +1,10 @@
-"""A site as it takes part in a federation: its directory, settings and name, the layout of its adapters, what it has to give. No torch
-but where a layout is worked out for the first time."""
+"""A site as it takes part in a federation: its directory, settings and name, the layout of its adapters, what it has to give, and what a
+message of the server tells it. No torch but where a layout is worked out for the first time."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from fed_backend import sgca
 from fed_backend.errors import RoundError
 from fed_backend.payload_codec import Encoding
 from fed_backend.privacy import PrivacyRule
@@ -120,4 +119,4 @@ def learnt_norm(member: Member) -> tuple[float, int]:
     schema = site_schema(member)
     with Registry(member.site) as registry:
         state = shared_state(registry, registry.learnt_from(), schema)
-    return float(np.linalg.norm(state.to_vector())), schema.size
+    return sgca.norm(state), schema.size

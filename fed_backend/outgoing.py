@@ -21,7 +21,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_backend import privacy, site_policy
+from fed_backend import privacy, sgca, site_policy
 from fed_backend.errors import PolicyError, PrivacyError
 from fed_backend.privacy import Entropy, PrivacyRule
 from fed_backend.privacy_accounting import epsilon_of
@@ -102,11 +102,10 @@ class Door:
             if self.rule is None:
                 return state
             key = release_key("update", version, state.schema.id, self.rule.clip, self.rule.noise)
-            vector = state.to_vector()
-            released = self._released(key, vector, self.rule.clip)
-            norm = float(np.linalg.norm(vector))
-            if self.rule.drowns(vector.size, norm):  # said here, at the site: a norm is a figure of its data
-                _log.warning("Privacy rule: %s", self.rule.price(vector.size, norm))
+            released = self._released(key, state.to_vector(), self.rule.clip)
+            size, norm = state.schema.size, sgca.norm(state)
+            if self.rule.drowns(size, norm):  # said here, at the site: a norm is a figure of its data
+                _log.warning("Privacy rule: %s", self.rule.price(size, norm))
             return AdapterState.from_vector(state.schema, released)
 
     def probe_allowed(self) -> None:

@@ -131,7 +131,8 @@ def configuration_for(state: Path | None, file: Path | None, *, wanted: bool, gi
 
 
 def supervised(configuration: "Configuration") -> tuple[list[str], dict[str, str]]:
-    """Command line and environment of the supervisor, after everything was checked that takes torch or can fail.
+    """Command line and environment of the supervisor, after everything was checked that takes torch or can fail. Says what a privacy rule
+    of the federation leaves of updates.
 
     Raises:
         LaunchError, EnrolmentError, ServerStateError: the server cannot run like this.

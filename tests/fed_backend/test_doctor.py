@@ -160,6 +160,14 @@ class TestProbe:
         monkeypatch.setattr(sys, "executable", str(fake))
         assert doctor_probe.run("litemedsam") == {"error": "the process that imports the packages ended without an answer: no room"}
 
+    def test_what_is_no_object_is_no_answer(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        fake = tmp_path / "python"
+        fake.write_text("#!/bin/sh\necho '[1]'\n", encoding="utf-8")
+        fake.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(fake))
+        assert "it printed [1], expected a JSON object" in doctor_probe.run("litemedsam")["error"]
+        assert doctor_speed.speed_check(SiteSettings()).found == "not measured: it printed [1], expected a JSON object"
+
 
 class TestSite:
     @pytest.fixture

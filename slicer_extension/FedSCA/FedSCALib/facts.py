@@ -25,7 +25,6 @@ class VersionRow:
     """One line of the list of versions.
 
     Attributes:
-        learnt: tunings and rounds go on from this version, though another serves.
         use: text of the button that chooses the version; "" where there is nothing to choose.
     """
 
@@ -34,7 +33,6 @@ class VersionRow:
     origin: str
     dice: str
     active: bool
-    learnt: bool
     detail: str
     use: str
 
@@ -140,12 +138,11 @@ def version_rows(versions: Versions) -> List[VersionRow]:
 def _row(versions: Versions, version: str, origin: str, dice: str, detail: List[str]) -> VersionRow:
     """A line, with what is to be said and chosen where learning goes on from another version than the one that serves."""
     active, elsewhere = version == versions.active, versions.learnt_from != versions.active
-    learnt = elsewhere and version == versions.learnt_from
     use = "" if active else tr("Use {name}").format(name=short(version))
-    if learnt:
+    if elsewhere and version == versions.learnt_from:
         origin = " · ".join((origin, tr("learned from")))
         detail = [*detail, tr("It does not serve, but tunings and rounds go on from it: it is worse by little, or by chance.")]
     elif active and elsewhere:
         use = tr("Go on from {name}").format(name=short(version))
         detail = [*detail, tr("Tunings and rounds go on from {name}, not from this version.").format(name=short(versions.learnt_from))]
-    return VersionRow(version, short(version), origin, dice, active, learnt, "\n".join(detail), use)
+    return VersionRow(version, short(version), origin, dice, active, "\n".join(detail), use)
