@@ -27,7 +27,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_WORKSTATION := $(VENV)/.installed-workstation
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo workstation test lint format types imports check fuzz faults attacks doctor clean
+.PHONY: help setup setup-dev demo workstation tables test lint format types imports check fuzz faults attacks doctor clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +65,21 @@ workstation: $(INSTALLED_WORKSTATION) ## segment in the browser (SERVER=URL or S
 
 doctor: $(INSTALLED) ## tell what is installed, which device and base are used, what is missing
 	@$(RUN) fedsca doctor
+
+# Where the tables go: results, finished rounds (to go on from), reports.
+TABLES = $(or $(OUT),tables)
+tables: $(INSTALLED) ## does the federation help? three questions of docs/benchmarks.md in at most three hours (DATA=DIR with fedbca, optic_disc; OUT=DIR)
+	@test -d "$(DATA)/fedbca" -a -d "$(DATA)/optic_disc" || \
+	  { echo "make tables needs DATA=DIR, a folder with fedbca and optic_disc; for hospitals of your own: fedsca bench federated --help"; exit 1; }
+	@mkdir -p "$(TABLES)"
+	@date -u '+begun %Y-%m-%dT%H:%M:%SZ' >> "$(TABLES)/time.txt"
+	$(RUN) fedsca bench federated --root "$(DATA)/fedbca" --kinds box --out "$(TABLES)/fedbca.json"
+	$(RUN) fedsca bench federated --root "$(DATA)/fedbca" --kinds box --out "$(TABLES)/fedbca.json" --experiment depth --methods fedsca --seeds 0
+	$(RUN) fedsca bench federated --root "$(DATA)/fedbca" --kinds box --out "$(TABLES)/fedbca.json" --experiment blocks --seeds 0
+	$(RUN) fedsca bench federated --root "$(DATA)/optic_disc" --out "$(TABLES)/optic_disc.json"
+	$(RUN) fedsca bench report "$(TABLES)/fedbca.json" --out "$(TABLES)"
+	$(RUN) fedsca bench report "$(TABLES)/optic_disc.json" --out "$(TABLES)"
+	@date -u '+ended %Y-%m-%dT%H:%M:%SZ' >> "$(TABLES)/time.txt"
 
 TEST_PROCESSES ?= 2
 test: $(INSTALLED_DEV) ## all tests (10 to 30 minutes on two cores; TEST_PROCESSES=1 runs one at a time)

@@ -1,6 +1,6 @@
 """Does the federation help? Every method on the same hospitals, with the same base, order of cases and budget.
 
-    fedsca bench federated --root DIR --out F.json [--preset cpu|quick|full] [--experiment NAME] [--methods A,B] [--seeds 0,1,2]
+    fedsca bench federated --root DIR --out F.json [--preset cpu|thorough|quick|full] [--experiment NAME] [--methods A,B] [--seeds 0,1,2]
 
 DIR holds <site>/studies and <site>/split.json. The same command again goes on where it was stopped; finished rounds are kept in the work
 folder. Where that is gone, F.json is enough: methods and seeds that are whole in it are not computed again, and what it has of other
@@ -72,7 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="result file")
     parser.add_argument("--work", type=Path, help="where finished rounds are kept (default: a folder beside the result, named .work)")
     parser.add_argument(
-        "--preset", choices=sorted(PRESETS), default="cpu", help="budget (default: cpu, 128 px and subsets; quick: the same at 56 px)"
+        "--preset",
+        choices=sorted(PRESETS),
+        default="cpu",
+        help="budget (default: cpu, 128 px and subsets; thorough: the same with four times the tuning; quick: thorough at 56 px)",
     )
     parser.add_argument("--experiment", choices=sorted(EXPERIMENTS), default="main", help="which question (default: main)")
     parser.add_argument("--methods", help=f"instead of the experiment's own, some of {', '.join(METHODS)}; comma-separated")
@@ -116,7 +119,7 @@ class Run:
         methods = tuple(options.methods.split(",")) if options.methods else None
         self.arms = _chosen(arms(options.experiment, names, methods), options.arm)
         self.about = {"preset": options.preset, "experiment": options.experiment, "root": options.root.name}
-        budget = {"configuration": self.base.to_dict(), "root": self.about["root"], "preset": self.about["preset"], "sites": self._sites()}
+        budget = {"configuration": self.base.to_dict(), "root": self.about["root"], "sites": self._sites()}
         self.known = KnownUnits.read(self.out, budget)
         self.work.mkdir(parents=True, exist_ok=True)
         self._check_same()

@@ -90,9 +90,12 @@ def completed(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 PRESETS = {
-    "cpu": Configuration(),
+    # the first three questions of docs/benchmarks.md within three hours on two cores, with three seeds: `make tables`
+    "cpu": Configuration(steps=12, batch_size=1, validation_cases=6, test_slices=1),
+    # four times the tuning: half a day on two cores
+    "thorough": Configuration(),
     "full": Configuration(rounds=8, steps=24, image_size=256, train_cases=0, validation_cases=0, test_cases=0, test_slices=0, threads=0),
-    # a fifth of the time of cpu; every window of attention is full at 56 px. For questions of one method against itself, with more seeds
+    # a fifth of the time of thorough; every window of attention is full at 56 px. For questions of one method against itself
     "quick": Configuration(image_size=56),
     "tiny": Configuration(rounds=2, steps=2, image_size=64, train_cases=4, validation_cases=2, test_cases=2, test_slices=1),
 }

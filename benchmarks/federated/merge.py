@@ -18,7 +18,7 @@ from benchmarks.federated.known_units import Key, key_of
 from sam_adapters import atomic
 from sam_adapters.errors import FedscaError, SettingError
 
-SAME = ("schema", "root", "preset", "configuration", "sites")
+SAME = ("schema", "root", "configuration", "sites")
 """What has to be the same in all files: figures of two budgets must not meet in one table."""
 
 

@@ -24,6 +24,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from benchmarks.federated.configuration import Configuration
 from benchmarks.federated.local_norms import NORMS_FILE, norms_of, save_norms
 from benchmarks.federated.scoring import TestCase, score
+from benchmarks.federated.stem_memory import remember_stems
 from sam_adapters import atomic
 from sam_adapters.adapter_files import WEIGHTS_FILE
 from sam_adapters.adapters import AdaptedNetwork
@@ -62,6 +63,7 @@ class Workbench:
         key = json.dumps([settings.base, settings.image_size, settings.rank, settings.shared_depth, settings.shared_decoder, settings.seed])
         if key not in self._networks:
             self._networks = {key: load_adapted(settings)}
+            remember_stems(type(self._networks[key].network))
         return with_adapters(self._networks[key], folder)
 
     def untuned(self, settings: SiteSettings) -> Path:

@@ -13,7 +13,7 @@ def result(*units: tuple[str, int, int, float], machine: str = "here", **changed
     return {
         "schema": 2,
         "root": "hospitals",
-        "preset": "cpu",
+        "preset": "tiny",
         "experiment": "main",
         "configuration": Configuration().to_dict(),
         "sites": {"A": {"train": 2}},
