@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- table: benchmarks/federated/readme_table.py -->", "<!-- end of table: benchmarks/federated/readme_table.py -->"
-TUMOURS, TUMOURS_128, DISCS = "federated-fedbca-quick", "federated-fedbca-128", "federated-optic-disc-quick"
+TUMOURS, TUMOURS_128, TUMOURS_SHORT = "federated-fedbca-quick", "federated-fedbca-128", "federated-fedbca-cpu"
+DISCS = "federated-optic-disc-quick"
+
+NOT_TESTED = "-"
 
 
 class Column(NamedTuple):
@@ -36,6 +39,7 @@ class Column(NamedTuple):
 COLUMNS = (
     Column("tumours, 12 cases each", TUMOURS),
     Column("at 128 px", TUMOURS_128),
+    Column("at 128 px, a quarter of the tuning", TUMOURS_SHORT),
     Column("one with 2 cases", TUMOURS, "2 cases at center1", "center1"),
     Column("a new one, no label", TUMOURS, "center4 joins last, 0 cases", "center4"),
     Column("one inverted", TUMOURS, "center1 inverted"),
@@ -62,7 +66,9 @@ def table(results: Results) -> str:
         table_row(["---", *["---:"] * (len(columns) + 1)]),
     ]
     for method in (method for method in NAMES if method == "filled" or method in there):
-        lines.append(table_row([NAMES[method], *(_cell(results, column, method) for column in columns), _kilobytes(results, method)]))
+        found = [_cell(results, column, method) for column in columns]
+        if set(found) != {NOT_TESTED}:
+            lines.append(table_row([NAMES[method], *found, _kilobytes(results, method)]))
     return "\n".join(lines)
 
 
@@ -74,13 +80,13 @@ def _units(results: Results, column: Column) -> Sequence[Mapping[str, Any]]:
 def _cell(results: Results, column: Column, method: str) -> str:
     untuned = method in ("filled", "base")  # the same whatever is varied, but for inverted images
     if method == "filled" and column.kind != "box":
-        return "-"
+        return NOT_TESTED
     units, arm = _units(results, column), MAIN if untuned and column.site else column.arm
     kind = "filled" if method == "filled" else column.kind
     found = by_site_and_seed(last_rounds(units, arm, "base" if untuned else method), kind)
     found = {(site, seed): dice for (site, seed), dice in found.items() if not column.site or site == column.site}
     if {seed for _, seed in found} != {unit["seed"] for unit in units if unit["arm"] == arm}:
-        return "-"
+        return NOT_TESTED
     return cells(found, sorted({site for site, _ in found}), "dice")[-1]
 
 
