@@ -5,7 +5,7 @@ at most `MAX_POOL_BYTES` of them, and `StemCache` at most its own bound on top. 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,9 +97,9 @@ class StemCache:
         self._stem = stem
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._kept: OrderedDict[SliceKey, Tensor] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
 
-    def features(self, key: SliceKey, pixels: Tensor) -> Tensor:
+    def features(self, key: Hashable, pixels: Tensor) -> Tensor:
         """The stem's features of one slice, (1, …), without gradient."""
         if key in self._kept:
             self._kept.move_to_end(key)

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from benchmarks.federated.stem_memory import StemMemory, remember_stems
+from benchmarks.federated.stem_memory import MAX_BYTES, remember_stems
 from sam_adapters.bases import litemedsam
 from sam_adapters.bases.litemedsam import LiteMedSam
 
 
-def _counted(memory: StemMemory) -> tuple[LiteMedSam, list[Tensor]]:
+def _counted(max_bytes: int = MAX_BYTES) -> tuple[LiteMedSam, list[Tensor]]:
     """A network of a class of its own whose stem is remembered, and the pixels for which it was computed."""
     computed: list[Tensor] = []
 
@@ -17,14 +17,14 @@ def _counted(memory: StemMemory) -> tuple[LiteMedSam, list[Tensor]]:
             computed.append(pixels)
             return super().encode_stem(pixels)
 
-    remember_stems(Counted, memory)
+    remember_stems(Counted, max_bytes)
     network = litemedsam.load(64)
     network.__class__ = Counted
     return network, computed
 
 
 def test_a_slice_goes_through_the_stem_once_and_its_embedding_is_the_same_to_the_bit() -> None:
-    network, computed = _counted(StemMemory())
+    network, computed = _counted()
     pixels = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():  # as scoring does, before anything is tuned on the slice
         first = network.encode(pixels)
@@ -35,7 +35,7 @@ def test_a_slice_goes_through_the_stem_once_and_its_embedding_is_the_same_to_the
 
 
 def test_what_was_kept_while_scoring_can_be_tuned_on() -> None:
-    network, _ = _counted(StemMemory())
+    network, _ = _counted()
     pixels = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         network.encode(pixels)
@@ -53,7 +53,7 @@ def test_what_was_kept_while_scoring_can_be_tuned_on() -> None:
 
 def test_another_slice_is_another_and_the_bound_holds() -> None:
     one = LiteMedSam.encode_stem(litemedsam.load(64), torch.zeros(1, 3, 64, 64)).nbytes
-    network, computed = _counted(StemMemory(max_bytes=2 * one))
+    network, computed = _counted(2 * one)
     slices = [torch.full((1, 3, 64, 64), value) for value in (0.1, 0.2, 0.3)]
     for pixels in slices:
         network.encode_stem(pixels)
