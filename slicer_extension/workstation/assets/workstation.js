@@ -94,7 +94,7 @@ import "./panels.js";
             <div class="toast" v-if="panel.notice" :class="panel.notice.kind" data-notice><span>{{ panel.notice.text }}</span>
               <button class="primary" v-if="panel.notice.button" data-do="notice" @click="notice(panel.notice.action)">{{ panel.notice.button }}</button>
               <button v-if="panel.notice.action === 'draft'" @click="act('drop_draft')">{{ texts.drop }}</button>
-              <button class="ghost" :title="texts.dismiss" @click="act('dismiss_notice')"><f-icon name="close" :size="15"/></button></div>
+              <button class="ghost" :title="texts.dismiss" data-do="dismiss" @click="act('dismiss_notice')"><f-icon name="close" :size="15"/></button></div>
           </div>
           <div class="banner" v-if="panel.review">{{ texts.reviewing }}</div>
         </main>

@@ -103,5 +103,10 @@ class Hands:
             ) from error
         return str(self.page.inner_text("[data-notice] span"))
 
+    def dismiss_notice(self) -> None:
+        """Close the notice that is shown, so that the next one is not taken for it: two of them may say the same."""
+        self.page.click("[data-notice] [data-do=dismiss]")
+        self.wait("() => document.querySelector('[data-notice]') === null")
+
     def fact(self, name: str) -> str:
         return str(self.page.inner_text(f"[data-fact={name}]"))

@@ -112,6 +112,7 @@ def test_a_case_from_the_click_to_the_rollback(hands: Hands, hospital: RunningHo
     page.click("[data-do=versions]")
     page.click("[data-version=base] [data-do=activate]")
     hands.notice("serves now")
+    hands.dismiss_notice()
     assert requests.get(f"{hospital.url}/fedsca/status", timeout=60).json()["active"] == "base"
     hands.wait("() => document.querySelector('.server dd[data-fact=version]').innerText.includes('base')")
 
