@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.sgca_simulation import SETTINGS, FloatArray, simulate
+from benchmarks.sgca_simulation import APART, SETTINGS, FloatArray, simulate
 
 SEEDS = 24
 
@@ -50,3 +50,11 @@ def test_no_site_is_worse_than_alone(errors: dict[str, dict[str, FloatArray]], r
 def test_no_site_is_worse_than_alone_where_distances_are_hard_to_measure(gap: float, rule: str) -> None:
     draws = simulate(gap, 60, dimension=16)
     assert (draws[rule].mean(axis=0) < draws["local"].mean(axis=0)).all()
+
+
+@pytest.mark.parametrize("gap", [SETTINGS["weak"], SETTINGS["moderate"], SETTINGS["strong"]])
+def test_where_all_sites_are_unlike_none_is_worse_than_alone_and_the_tighter_bound_would_gain_more(gap: float) -> None:
+    errors = simulate(gap, SEEDS, groups=APART)
+    assert (errors["SGCA"].mean(axis=0) < 1.001 * errors["local"].mean(axis=0)).all()
+    assert errors["inverse error"].mean() < 0.95 * errors["SGCA"].mean()
+    assert errors["FedAvg"].mean() > 3 * errors["local"].mean() or gap == SETTINGS["weak"]
