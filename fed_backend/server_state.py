@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_backend import sgca
+from fed_backend.distance_table import DISTANCE_RATE, DistanceTable, update_distance
 from fed_backend.errors import AggregationError
 from fed_backend.wire import ProbeReply, UpdateMessage
 from sam_adapters.schema import AdapterSchema, AdapterState
@@ -102,7 +103,7 @@ class ServerState:
     federation: str
     schema: AdapterSchema
     sites: Mapping[str, SiteRecord] = field(default_factory=dict)
-    distances: sgca.DistanceTable = field(default_factory=sgca.DistanceTable.empty)
+    distances: DistanceTable = field(default_factory=DistanceTable.empty)
     round: int = 0
     next_probe: int = 1
     last_probe: int = 0
@@ -174,14 +175,14 @@ def probe_due(state: ServerState, round: int, present: Collection[str]) -> bool:
     return state.last_probe < round and (round >= state.next_probe or unknown)
 
 
-def with_probe(state: ServerState, round: int, replies: Mapping[str, ProbeReply], *, rate: float = sgca.DISTANCE_RATE) -> ServerState:
+def with_probe(state: ServerState, round: int, replies: Mapping[str, ProbeReply], *, rate: float = DISTANCE_RATE) -> ServerState:
     """`state` after the probe of `round`: distances averaged in, noise replaced. Repeating a probe's round changes nothing.
 
     Args:
         state: must know every site in `replies`.
         round: the probe's round.
         replies: by site name, all to the same request. Fewer than one changes nothing.
-        rate: weight of the new distances, see `sgca.update_distance`.
+        rate: weight of the new distances, see `distance_table.update_distance`.
 
     Raises:
         AggregationError: a site that has sent no update yet, or halves that do not fit together or are not finite.
@@ -201,7 +202,7 @@ def with_probe(state: ServerState, round: int, replies: Mapping[str, ProbeReply]
     records = dict(state.sites)
     for name, v in zip(names, noise.tolist(), strict=True):
         records[name] = dataclasses.replace(records[name], noise=v, probe_cases=replies[name].cases, probe_round=round)
-    distances = sgca.update_distance(state.distances, names, distance, rate=rate)
+    distances = update_distance(state.distances, names, distance, rate=rate)
     return dataclasses.replace(state, sites=records, distances=distances, last_probe=round)
 
 

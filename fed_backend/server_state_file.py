@@ -15,7 +15,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from fed_backend import sgca
+from fed_backend.distance_table import DistanceTable
 from fed_backend.errors import ServerStateError, ServerStateVersionError
 from fed_backend.server_state import RoundEntry, ServerState, SiteRecord, new_state
 from sam_adapters import atomic
@@ -173,7 +173,7 @@ def _from_document(document: Mapping[str, Any], tensors: Mapping[str, NDArray[An
         federation=document["federation"],
         schema=schema,
         sites=sites,
-        distances=sgca.DistanceTable(tuple(document["distance_sites"]), tensors["distance"], tensors["probes"]),
+        distances=DistanceTable(tuple(document["distance_sites"]), tensors["distance"], tensors["probes"]),
         round=document["round"],
         next_probe=document["next_probe"],
         last_probe=document["last_probe"],

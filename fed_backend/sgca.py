@@ -7,20 +7,17 @@ site's own estimate, κ the caution, w_i the weights of site i's mixture.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fed_backend.array_checks import FloatArray, noise_array, real_array
 from fed_backend.errors import AggregationError
 from sam_adapters.schema import AdapterSchema, AdapterState
 
-FloatArray = NDArray[np.float64]
-
 CLIP_FACTOR = 1.5
 AGE_FACTOR = 0.9
-DISTANCE_RATE = 0.5
 _TINY = 1e-290  # noise below this counts as none: sums of its reciprocal would leave the range of numbers
 _LARGEST_CAUTION = 1e100  # beyond, the weights are the limit to the last digit
 _LARGEST_AGE = 5000.0  # 0.9^-5000 is 1e228: older changes nothing more
@@ -39,7 +36,7 @@ def probe_statistics(half_a: ArrayLike, half_b: ArrayLike, *, keep_negative: boo
         half_a: (n, p) mean gradient of each site's first half of patients.
         half_b: (n, p) the same over its other, disjoint half.
         keep_negative: an unbiased estimate of a small distance is negative about half of the time. By default such a value becomes 0;
-            keep it where estimates will be averaged first (`update_distance`), because cutting first would bias the average upwards.
+            keep it where estimates will be averaged first (`distance_table.update_distance`): cutting first would bias the average upwards.
 
     Returns:
         D (n, n), symmetric with a zero diagonal, and v (n,), both float64.
@@ -47,7 +44,7 @@ def probe_statistics(half_a: ArrayLike, half_b: ArrayLike, *, keep_negative: boo
     Raises:
         AggregationError: shapes that differ or are not (n, p) with n, p >= 1, or a value that is not finite.
     """
-    a, b = _array(half_a, "half_a", 2), _array(half_b, "half_b", 2)
+    a, b = real_array(half_a, "half_a", 2), real_array(half_b, "half_b", 2)
     if a.shape != b.shape or 0 in a.shape:
         raise AggregationError(f"Gradient halves have shapes {list(a.shape)} and {list(b.shape)}, expected twice the same (n, p).")
     for name, half in (("half_a", a), ("half_b", b)):
@@ -83,8 +80,8 @@ def collaboration_weights(distance: ArrayLike, noise: ArrayLike, *, caution: flo
     Raises:
         AggregationError: NaN, negative noise or caution, or shapes that do not fit.
     """
-    D = _array(distance, "distance", 2)
-    v = _noise(noise)
+    D = real_array(distance, "distance", 2)
+    v = noise_array(noise)
     n = len(v)
     if D.shape != (n, n) or n == 0:
         raise AggregationError(f"distance has shape {list(D.shape)} and noise [{n}], expected (n, n) and (n,) with n >= 1.")
@@ -105,7 +102,7 @@ def inverse_variance_weights(noise: ArrayLike) -> FloatArray:
     Raises:
         AggregationError: NaN, negative or no values.
     """
-    v = _noise(noise)
+    v = noise_array(noise)
     if len(v) == 0:
         raise AggregationError("No noise values, expected at least one site.")
     finite = np.isfinite(v)
@@ -132,7 +129,7 @@ def mix(states: Sequence[AdapterState], weights: ArrayLike) -> list[AdapterState
         AggregationError: no states, several schemas, a value that is not finite, or weights that are not m rows on the simplex.
     """
     schema = _common_schema(states)
-    W = _array(weights, "weights", 2)
+    W = real_array(weights, "weights", 2)
     if W.shape[1] != len(states):
         raise AggregationError(f"weights have shape {list(W.shape)}, expected {len(states)} columns, one per state.")
     if not np.isfinite(W).all() or (W < 0).any() or (abs(W.sum(axis=1) - 1) > _ROW_SUM_TOLERANCE).any():
@@ -154,7 +151,7 @@ def common_state(states: Sequence[AdapterState], precision: ArrayLike) -> Adapte
     Raises:
         AggregationError: as `mix`, or precision that is negative, infinite or NaN.
     """
-    p = _array(precision, "precision", 1)
+    p = real_array(precision, "precision", 1)
     if p.shape != (len(states),) or not np.isfinite(p).all() or (p < 0).any():
         raise AggregationError(f"precision is {p.tolist()}, expected {len(states)} finite numbers from 0 on.")
     largest = p.max(initial=0.0)
@@ -176,7 +173,7 @@ def floor_and_age_noise(noise: ArrayLike, cases: ArrayLike, ages: ArrayLike) -> 
     Raises:
         AggregationError: NaN or negative values, or shapes that differ.
     """
-    v, n_cases, age = _noise(noise), _array(cases, "cases", 1), _array(ages, "ages", 1)
+    v, n_cases, age = noise_array(noise), real_array(cases, "cases", 1), real_array(ages, "ages", 1)
     if not v.shape == n_cases.shape == age.shape:
         raise AggregationError(f"noise, cases and ages have shapes {list(v.shape)}, {list(n_cases.shape)}, {list(age.shape)}.")
     for name, values in (("cases", n_cases), ("ages", age)):
@@ -188,83 +185,6 @@ def floor_and_age_noise(noise: ArrayLike, cases: ArrayLike, ages: ArrayLike) -> 
     floored[known] = np.maximum(v[known], per_case / n_cases[known])
     with np.errstate(over="ignore"):
         return np.asarray(floored / AGE_FACTOR ** np.minimum(age, _LARGEST_AGE), np.float64)
-
-
-@dataclass(frozen=True)
-class DistanceTable:
-    """Distances between named sites, averaged over probes.
-
-    Attributes:
-        sites: names, in the order of rows and columns.
-        distance: (n, n) float64, symmetric, zero diagonal; ∞ for a pair never probed together; may be slightly negative (see
-            `probe_statistics`), which `collaboration_weights` takes as 0.
-        probes: (n, n) int64, in how many probes each pair took part together.
-    """
-
-    sites: tuple[str, ...]
-    distance: FloatArray
-    probes: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        n = len(self.sites)
-        if len(set(self.sites)) != n or self.distance.shape != (n, n) or self.probes.shape != (n, n):
-            raise AggregationError(
-                f"Distance table of {n} names ({len(set(self.sites))} different), distances {list(self.distance.shape)} and counts "
-                f"{list(self.probes.shape)}: expected different names and (n, n) twice."
-            )
-
-    @classmethod
-    def empty(cls) -> "DistanceTable":
-        """The table before the first probe."""
-        return cls((), np.zeros((0, 0)), np.zeros((0, 0), np.int64))
-
-    def select(self, sites: Sequence[str]) -> FloatArray:
-        """Distances (m, m) between `sites` in that order; ∞ between those never probed together, 0 on the diagonal, none negative."""
-        result = np.full((len(sites), len(sites)), np.inf)
-        position = {name: index for index, name in enumerate(self.sites)}
-        rows = [row for row, name in enumerate(sites) if name in position]
-        columns = [position[sites[row]] for row in rows]
-        result[np.ix_(rows, rows)] = np.maximum(self.distance[np.ix_(columns, columns)], 0.0)
-        np.fill_diagonal(result, 0.0)
-        return result
-
-
-def update_distance(previous: DistanceTable, sites: Sequence[str], distance: ArrayLike, *, rate: float = DISTANCE_RATE) -> DistanceTable:
-    """Exponential moving average of the distances over probes, for sites that come and go.
-
-    A pair seen for the first time takes the new value, a pair seen before moves by `rate` towards it, a pair of which one was missing
-    keeps the old one. No site is ever dropped: one that comes back is remembered.
-
-    Args:
-        previous: the table so far.
-        sites: names of the sites in this probe.
-        distance: (m, m) this probe's distances in that order, best with their negative values (`keep_negative`).
-        rate: 0 < rate <= 1, weight of the new value.
-
-    Raises:
-        AggregationError: a name twice, a shape that does not fit, or a value that is not finite.
-    """
-    new = _array(distance, "distance", 2)
-    if new.shape != (len(sites), len(sites)) or len(set(sites)) != len(sites) or not np.isfinite(new).all():
-        raise AggregationError(f"Distances of shape {list(new.shape)} for sites {list(sites)}, expected different names and finite (m, m).")
-    if not 0 < rate <= 1:
-        raise AggregationError(f"rate is {rate}, expected a number above 0, at most 1.")
-    before = set(previous.sites)
-    names = (*previous.sites, *(name for name in sites if name not in before))
-    known = len(previous.sites)
-    table = np.full((len(names), len(names)), np.inf)
-    probes = np.zeros((len(names), len(names)), np.int64)
-    table[:known, :known] = previous.distance
-    probes[:known, :known] = previous.probes
-
-    position = {name: index for index, name in enumerate(names)}
-    block = np.ix_(*2 * ([position[name] for name in sites],))
-    first_time = probes[block] == 0
-    old = np.where(first_time, 0.0, table[block])  # no ∞ in the arithmetic
-    table[block] = np.where(first_time, new, old + rate * (new - old))
-    probes[block] += 1
-    np.fill_diagonal(table, 0.0)
-    return DistanceTable(names, table, probes)
 
 
 class Clipped(NamedTuple):
@@ -409,17 +329,3 @@ def _common_schema(states: Sequence[AdapterState]) -> AdapterSchema:
         if reason:
             raise AggregationError(f"State {index} of {len(states)} cannot be used. {reason}")
     return schema
-
-
-def _array(values: ArrayLike, name: str, dimensions: int) -> FloatArray:
-    array: NDArray[Any] = np.asarray(values)
-    if array.ndim != dimensions or array.dtype.kind not in "fiub":
-        raise AggregationError(f"{name} is {array.dtype}{list(array.shape)}, expected {dimensions} dimension(s) of real numbers.")
-    return array.astype(np.float64)
-
-
-def _noise(noise: ArrayLike) -> FloatArray:
-    v = _array(noise, "noise", 1)
-    if np.isnan(v).any() or (v < 0).any():
-        raise AggregationError(f"noise is {v.tolist()}, expected numbers from 0 to infinity.")
-    return v
