@@ -28,7 +28,7 @@ APART = tuple(range(len(CASES)))
 DIMENSION = 1024
 CASE_VARIANCE = 4.0
 SETTINGS = {"none": 0.0, "weak": 0.1, "moderate": 2.0, "strong": 7.5}  # Δ²
-STRATEGIES = ("local", "FedAvg", "SGCA", "SGCA, unit norm", "inverse error", "own group known")
+STRATEGIES = ("local", "FedAvg", "SGCA", "SGCA, unit norm", "tighter bound", "own group known")
 
 FloatArray = NDArray[np.float64]
 
@@ -108,7 +108,7 @@ def squared_errors(federation: Federation, caution: float = 1.0) -> dict[str, Fl
         "FedAvg": np.tile(share / share.sum(), (n, 1)),
         "SGCA": sgca_weights(federation.halves, caution),
         "SGCA, unit norm": sgca_weights(federation.unit_halves, caution),
-        "inverse error": inverse_error_weights(federation.halves, caution),
+        "tighter bound": inverse_error_weights(federation.halves, caution),
         "own group known": same_group * share / (same_group * share).sum(axis=1, keepdims=True),
     }
     return {name: ((W @ federation.trained - federation.truth) ** 2).sum(axis=1) for name, W in weights.items()}

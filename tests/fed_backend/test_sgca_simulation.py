@@ -56,5 +56,5 @@ def test_no_site_is_worse_than_alone_where_distances_are_hard_to_measure(gap: fl
 def test_where_all_sites_are_unlike_none_is_worse_than_alone_and_the_tighter_bound_would_gain_more(gap: float) -> None:
     errors = simulate(gap, SEEDS, groups=APART)
     assert (errors["SGCA"].mean(axis=0) < 1.001 * errors["local"].mean(axis=0)).all()
-    assert errors["inverse error"].mean() < 0.95 * errors["SGCA"].mean()
-    assert errors["FedAvg"].mean() > 3 * errors["local"].mean() or gap == SETTINGS["weak"]
+    assert errors["tighter bound"].mean() < 0.95 * errors["SGCA"].mean()
+    assert (errors["FedAvg"].mean(axis=0) > 1.2 * errors["local"].mean(axis=0)).any(), "a plain mean does harm somebody"
